@@ -1,0 +1,10 @@
+//! RTSP 1.0 client side (RFC 2326): text, interleaved framing, authentication, and the dialogue.
+
+mod auth;
+mod client;
+mod interleaved;
+
+pub use client::{
+    Client, ClientConfig, ClientError, ClientOutput, ClientStatistics, Credentials, TransportPreference,
+};
+pub use interleaved::{Frame, FrameError, Frames};

@@ -1,0 +1,129 @@
+//! What the control plane tells a shard.
+
+use std::net::{SocketAddr, TcpStream};
+
+use bytes::Bytes;
+use lanecast_relay::source::SourceConfig;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// The control plane's number of a stream. Never used twice in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// A viewer session, of any kind.
+pub type SessionId = Uuid;
+
+/// Where the answer to a command goes. The shard always answers.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// A stream as the operator wants it.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// The camera.
+    pub source: SourceConfig,
+    /// Number in the SDP's `o=`: the source id where it is a number, else any that stays.
+    pub source_number: u64,
+    /// How log lines call it (the source id).
+    pub name: String,
+}
+
+/// A WebSocket that was upgraded and answered with 101.
+#[derive(Debug)]
+pub struct AttachWebSocket {
+    /// The stream to watch.
+    pub stream: StreamId,
+    /// 128 random bits.
+    pub session: SessionId,
+    /// The connection, non-blocking.
+    pub socket: TcpStream,
+    /// What was already read behind the upgrade request.
+    pub buffered: Bytes,
+    /// The client.
+    pub peer: SocketAddr,
+    /// The query's `force_websocket_transport`; `None` if absent.
+    pub force_websocket_transport: Option<bool>,
+}
+
+/// Why a session command failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// No such session here.
+    #[error("no such session")]
+    Unknown,
+    /// Nothing is recorded to play.
+    #[error("the stream is not recorded")]
+    NotRecorded,
+    /// The verb has no meaning in live mode.
+    #[error("the session is live")]
+    Live,
+}
+
+/// What a session plays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SessionMode {
+    /// At the live edge.
+    pub is_live: bool,
+    /// Wall-clock of the picture, UTC, when not live.
+    pub current_time_unix_ms: Option<i64>,
+    /// 1 when live.
+    pub speed: f64,
+}
+
+/// A command. Unknown streams and sessions are answered or ignored, never fatal.
+#[derive(Debug)]
+pub enum Command {
+    /// Start a stream.
+    AddStream {
+        /// Its number.
+        stream: StreamId,
+        /// What it is.
+        config: Box<StreamConfig>,
+    },
+    /// Change it without dropping viewers.
+    UpdateStream {
+        /// Its number.
+        stream: StreamId,
+        /// What it is now.
+        config: Box<StreamConfig>,
+    },
+    /// End it and its sessions.
+    RemoveStream {
+        /// Its number.
+        stream: StreamId,
+    },
+    /// A WSC-RTP viewer.
+    AttachWebSocket(Box<AttachWebSocket>),
+    /// End a session; `reason` goes to the client.
+    EndSession {
+        /// Which.
+        session: SessionId,
+        /// A sentence.
+        reason: String,
+        /// Whether it was there.
+        reply: Reply<Result<(), SessionError>>,
+    },
+    /// What does it play?
+    ReadMode {
+        /// Which.
+        session: SessionId,
+        /// The mode.
+        reply: Reply<Result<SessionMode, SessionError>>,
+    },
+    /// Answer to `Event::Resolve`.
+    Resolved {
+        /// Whose name it was.
+        stream: StreamId,
+        /// The number of the question.
+        question: u64,
+        /// The addresses, best first, or why there are none.
+        addresses: Result<Vec<SocketAddr>, String>,
+    },
+    /// Read all counters.
+    ReadStatistics {
+        /// A snapshot.
+        reply: Reply<super::ShardStatistics>,
+    },
+    /// End all sessions with a reason, TEARDOWN all cameras, then `Event::Stopped`.
+    Shutdown,
+}

@@ -1,0 +1,112 @@
+//! What a shard tells the control plane.
+
+use lanecast_protocol::codec::Codec;
+use lanecast_protocol::wsc::StreamState;
+
+use super::{SessionId, StreamId};
+
+/// A stream as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// The state.
+    pub state: StreamState,
+    /// Why, for an operator; no credentials.
+    pub reason: Option<String>,
+    /// Index into the inputs of the one in use.
+    pub active_input: Option<usize>,
+    /// Known once described.
+    pub codec: Option<Codec>,
+    /// Picture width in pixels.
+    pub width: Option<u32>,
+    /// Picture height in pixels.
+    pub height: Option<u32>,
+}
+
+/// What happened on a shard.
+#[derive(Debug)]
+pub enum Event {
+    /// A stream's status changed (the newest wins).
+    StreamChanged {
+        /// Which.
+        stream: StreamId,
+        /// How it is.
+        status: StreamStatus,
+    },
+    /// A session ended, for whatever reason.
+    SessionEnded {
+        /// Of which stream.
+        stream: StreamId,
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// Look a camera's name up; answer with `Command::Resolved`.
+    Resolve {
+        /// Who asks.
+        stream: StreamId,
+        /// Number of the question, to come back in the answer.
+        question: u64,
+        /// Host name.
+        host: String,
+        /// Port, to come back in the addresses.
+        port: u16,
+    },
+    /// The shard has shut down, or died.
+    Stopped {
+        /// Which.
+        shard: usize,
+    },
+}
+
+/// Counters of one stream, all since its start but for the gauges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamStatistics {
+    /// RTP packets from the camera.
+    pub packets_received: u64,
+    /// RTP packets of the camera that never came.
+    pub packets_lost: u64,
+    /// Packets of the camera that were malformed or not ours.
+    pub packets_dropped: u64,
+    /// Bytes from the camera's sockets.
+    pub bytes_received: u64,
+    /// Access units packetized.
+    pub access_units: u64,
+    /// Packets made for viewers, before fan-out.
+    pub packets_packetized: u64,
+    /// Packets handed to the kernel for viewers.
+    pub packets_sent: u64,
+    /// Bytes of them.
+    pub bytes_sent: u64,
+    /// Packets not sent because a viewer could not take them.
+    pub packets_skipped: u64,
+    /// Connection attempts after the first.
+    pub reconnects: u64,
+    /// Gauge: viewers now.
+    pub viewers: u64,
+    /// Gauge: bytes in the GOP cache.
+    pub gop_cache_bytes: u64,
+}
+
+/// Counters of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardStatistics {
+    /// Index.
+    pub shard: usize,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Ring submissions.
+    pub submissions: u64,
+    /// Segmented sends.
+    pub sends: u64,
+    /// Sends refused by the kernel.
+    pub send_errors: u64,
+    /// Datagrams on the shard's port that were no punch of a known session.
+    pub datagrams_dropped: u64,
+    /// CPU time of the shard's thread, in microseconds.
+    pub cpu_us: u64,
+    /// True while segmented sends work.
+    pub gso: bool,
+    /// Its streams.
+    pub streams: Vec<(StreamId, StreamStatistics)>,
+}

@@ -1,0 +1,15 @@
+//! One core, one loop: drives the sans-IO machines over the ring.
+//!
+//! [`DataPlane::start`] starts the shards, each a pinned thread. The whole contract with the control plane
+//! is two enums: [`Command`] to a shard, [`Event`] back.
+
+mod command;
+mod data_plane;
+mod event;
+
+pub use command::{
+    AttachWebSocket, Command, Reply, SessionError, SessionId, SessionMode, StreamConfig, StreamId,
+};
+pub use data_plane::{DataPlane, DataPlaneConfig, Events, ShardBusy, ShardHandle, StartError};
+pub use event::{Event, ShardStatistics, StreamStatistics, StreamStatus};
+pub use lanecast_relay::source::{Input, SourceConfig};
