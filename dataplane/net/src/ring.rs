@@ -1,0 +1,711 @@
+//! The ring: operations in, completions out.
+//!
+//! Segmented sends are the hot path: one entry per run and viewer, nothing allocated, no completion surfaced
+//! when it went well. Everything else (TCP, signalling datagrams, timers) is an [`OperationId`]'s business.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
+use io_uring::{IoUring, opcode};
+use slab::Slab;
+
+use crate::buffers::{self, ProvidedBuffers};
+use crate::destinations::{DestinationId, Destinations, sockaddr};
+use crate::offload::{self, CONTROL_LEN, ControlMessages, Segmentation};
+use crate::socket::{Socket, address_of};
+use crate::wake::Waker;
+use crate::{error_queue, offload::is_refusal};
+
+/// Entries of the submission queue: a full one is submitted on the way. Small enough for the first-level cache's
+/// neighbour, large enough that a system call is shared by hundreds of sends.
+const SUBMISSIONS: u32 = 512;
+/// Entries of the completion queue: every entry of a submission completing at once, twice over, and the sockets.
+const COMPLETIONS: u32 = 4096;
+/// Buffers of one write: `IOV_MAX` is 1024.
+const MAX_CHUNKS_PER_WRITE: usize = 256;
+/// Arena that received datagrams are copied into; a datagram's `Bytes` is a slice of it.
+const DATAGRAM_ARENA_BYTES: usize = 256 << 10;
+/// The fixed file of the shard's UDP socket.
+const UDP: Fixed = Fixed(0);
+/// The socket name that a multishot receive asks for.
+const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
+
+/// Names an operation under way, to cancel it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationId(u32);
+
+/// What came back.
+#[derive(Debug)]
+pub enum Completion {
+    /// A stream socket received: the bytes are at the end of the buffer that was given. 0 bytes: the peer closed.
+    Received {
+        /// The caller's.
+        token: u64,
+        /// The caller's buffer.
+        buffer: BytesMut,
+        /// Bytes added.
+        result: io::Result<usize>,
+    },
+    /// All chunks of a write were taken by the kernel, or the connection broke.
+    Written {
+        /// The caller's.
+        token: u64,
+        /// Bytes taken.
+        result: io::Result<usize>,
+    },
+    /// A connect ended.
+    Connected {
+        /// The caller's.
+        token: u64,
+        /// How.
+        result: io::Result<()>,
+    },
+    /// A datagram came.
+    Datagram {
+        /// The caller's.
+        token: u64,
+        /// The sender, IPv4 as IPv4.
+        from: SocketAddr,
+        /// The payload; empty if it was longer than a jumbo frame (dropped).
+        bytes: Bytes,
+    },
+    /// A socket gives no more datagrams.
+    DatagramsEnded {
+        /// The caller's.
+        token: u64,
+        /// Why.
+        error: io::Error,
+    },
+    /// A segmented send failed: the viewer lost packets.
+    SendFailed {
+        /// Whose.
+        destination: DestinationId,
+        /// Why.
+        error: io::Error,
+    },
+    /// An ICMP error of this destination.
+    Unreachable {
+        /// Where nobody listens.
+        address: SocketAddr,
+    },
+    /// The kernel or a device refused segmented sends: packets go one by one from now on.
+    SegmentationOff {
+        /// The refusal.
+        error: io::Error,
+    },
+    /// A timer ran out.
+    Timer,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingStatistics {
+    /// System calls that submitted or collected.
+    pub submissions: u64,
+    /// Send entries.
+    pub sends: u64,
+    /// Send entries that failed.
+    pub send_errors: u64,
+    /// Datagrams longer than a buffer.
+    pub oversize_datagrams: u64,
+}
+
+/// One shard's ring with its UDP socket. Lives and dies on the shard's thread.
+pub struct Ring {
+    ring: IoUring,
+    waker: Waker,
+    udp: Socket,
+    segmentation: Segmentation,
+    slots: Box<[SendSlot]>,
+    pushed: usize,
+    controls: ControlMessages,
+    destinations: Destinations,
+    flights: Slab<Flight>,
+    operations: Slab<Operation>,
+    retries: VecDeque<(usize, DestinationId)>,
+    done: VecDeque<Completion>,
+    buffers: ProvidedBuffers,
+    arena: BytesMut,
+    multishot_header: Box<libc::msghdr>,
+    statistics: RingStatistics,
+}
+
+/// Memory that the kernel copies at submission: one per entry of the submission queue.
+struct SendSlot {
+    header: libc::msghdr,
+    iovec: libc::iovec,
+    address: libc::sockaddr_in6,
+}
+
+/// A run on its way to many viewers: keeps the bytes until the last send is back.
+struct Flight {
+    bytes: Bytes,
+    segment_bytes: u16,
+    under_way: u32,
+}
+
+/// Everything else, with what the kernel may still touch.
+enum Operation {
+    Receive {
+        token: u64,
+        _socket: Socket,
+        buffer: BytesMut,
+    },
+    Write {
+        token: u64,
+        _socket: Socket,
+        _chunks: Vec<Bytes>,
+        _vectors: Box<[libc::iovec]>,
+        _header: Box<libc::msghdr>,
+    },
+    Connect {
+        token: u64,
+        _socket: Socket,
+        _address: Box<libc::sockaddr_in6>,
+        _address4: Box<libc::sockaddr_in>,
+    },
+    Datagrams {
+        token: u64,
+        socket: Option<Socket>,
+    },
+    Errors,
+    Timer {
+        _at: Box<Timespec>,
+    },
+}
+
+const TAG_SEND: u64 = 1 << 60;
+const TAG_RETRIED: u64 = 1 << 61;
+const TAG_OPERATION: u64 = 1 << 62;
+const TAG_IGNORED: u64 = 1 << 63;
+const FLIGHT_SHIFT: u32 = 32;
+const FLIGHT_MASK: u64 = (1 << 28) - 1;
+const GENERATION_SHIFT: u32 = 24;
+const DESTINATION_MASK: u64 = (1 << 24) - 1;
+/// Not a viewer: a signalling datagram.
+const NO_DESTINATION: DestinationId = DestinationId(DESTINATION_MASK as u32);
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("segmentation", &self.segmentation).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Makes the ring on the thread that will use it, with `udp` as the shard's socket; its datagrams come with
+    /// `udp_token`.
+    ///
+    /// # Errors
+    /// When io_uring is not to be had or locked memory does not suffice.
+    pub fn new(waker: Waker, udp: OwnedFd, udp_token: u64) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_cqsize(COMPLETIONS)
+            .setup_submit_all()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(SUBMISSIONS)?;
+        ring.submitter().register_eventfd(waker.fd())?;
+        ring.submitter().register_files(&[udp.as_raw_fd()])?;
+        let buffers = ProvidedBuffers::register(&ring.submitter())?;
+        let segmentation = offload::probe(&udp);
+        // SAFETY: all-zero is a valid msghdr.
+        let mut multishot_header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        multishot_header.msg_namelen = NAME_LEN as libc::socklen_t;
+        let slots = (0..SUBMISSIONS).map(|_| SendSlot::empty()).collect();
+        let mut ring = Self {
+            ring,
+            waker,
+            udp: udp.into(),
+            segmentation,
+            slots,
+            pushed: 0,
+            controls: ControlMessages::new(),
+            destinations: Destinations::default(),
+            flights: Slab::new(),
+            operations: Slab::new(),
+            retries: VecDeque::new(),
+            done: VecDeque::new(),
+            buffers,
+            arena: BytesMut::with_capacity(DATAGRAM_ARENA_BYTES),
+            multishot_header,
+            statistics: RingStatistics::default(),
+        };
+        ring.start_datagrams(udp_token, None);
+        ring.start_errors();
+        Ok(ring)
+    }
+
+    /// Whether runs leave in one send.
+    pub fn segmentation(&self) -> Segmentation {
+        self.segmentation
+    }
+
+    /// Sends packets one by one from now on.
+    pub fn turn_segmentation_off(&mut self) {
+        self.segmentation = Segmentation::Off;
+    }
+
+    /// The waker that ends this ring's shard's sleep.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Counters.
+    pub fn statistics(&self) -> RingStatistics {
+        self.statistics
+    }
+
+    /// Sets (or changes) where a viewer's packets go. Ids are small and dense: they index a table.
+    pub fn set_destination(&mut self, id: DestinationId, address: SocketAddr) {
+        self.destinations.set(id, address);
+    }
+
+    /// Frees a viewer's slot; sends under way finish on their own.
+    pub fn clear_destination(&mut self, id: DestinationId) {
+        self.destinations.clear(id);
+    }
+
+    /// Queues one run to many viewers: `bytes` are packets of `segment_bytes` each, the last may be shorter.
+    /// Viewers that have too much in flight get nothing and are added to `blocked`.
+    pub fn send_run(
+        &mut self,
+        bytes: &Bytes,
+        segment_bytes: u16,
+        to: impl IntoIterator<Item = DestinationId>,
+        blocked: &mut Vec<DestinationId>,
+    ) {
+        let key = self.flights.insert(Flight { bytes: bytes.clone(), segment_bytes, under_way: 1 });
+        for destination in to {
+            if !self.send_flight(key, destination, 0) {
+                blocked.push(destination);
+            }
+        }
+        self.end_of_one(key);
+    }
+
+    /// Queues one datagram of the shard's socket to any address.
+    pub fn send_datagram(&mut self, bytes: Bytes, to: SocketAddr) {
+        let length = bytes.len();
+        let key = self.flights.insert(Flight { bytes, segment_bytes: 0, under_way: 1 });
+        let address = sockaddr(to);
+        self.push_send(key, 0..length, None, &address, TAG_SEND | pack(key, NO_DESTINATION, 0));
+    }
+
+    /// Receives into the spare room of `buffer` (at least one byte).
+    pub fn receive(&mut self, token: u64, socket: &Socket, mut buffer: BytesMut) -> OperationId {
+        let room = buffer.spare_capacity_mut();
+        let (pointer, length) = (room.as_mut_ptr().cast(), room.len().min(i32::MAX as usize) as u32);
+        let entry = opcode::Recv::new(Fd(socket.raw()), pointer, length).build();
+        self.start(entry, Operation::Receive { token, _socket: socket.clone(), buffer })
+    }
+
+    /// Writes all of `chunks` in order (at most 256 of them are taken; the rest stays in the queue).
+    pub fn write(&mut self, token: u64, socket: &Socket, chunks: &mut VecDeque<Bytes>) -> OperationId {
+        let chunks: Vec<Bytes> = chunks.drain(..chunks.len().min(MAX_CHUNKS_PER_WRITE)).collect();
+        let mut vectors: Box<[libc::iovec]> = chunks
+            .iter()
+            .map(|chunk| libc::iovec { iov_base: chunk.as_ptr().cast_mut().cast(), iov_len: chunk.len() })
+            .collect();
+        // SAFETY: all-zero is a valid msghdr.
+        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        header.msg_iov = vectors.as_mut_ptr();
+        header.msg_iovlen = vectors.len();
+        let entry = opcode::SendMsg::new(Fd(socket.raw()), &raw const *header)
+            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
+            .build();
+        self.start(
+            entry,
+            Operation::Write {
+                token,
+                _socket: socket.clone(),
+                _chunks: chunks,
+                _vectors: vectors,
+                _header: header,
+            },
+        )
+    }
+
+    /// Connects a stream socket made by [`Socket::tcp_for`] the same address.
+    pub fn connect(&mut self, token: u64, socket: &Socket, to: SocketAddr) -> OperationId {
+        let address = Box::new(sockaddr(to));
+        // SAFETY: all-zero is a valid sockaddr_in.
+        let mut address4: Box<libc::sockaddr_in> = Box::new(unsafe { std::mem::zeroed() });
+        let entry = match to {
+            SocketAddr::V4(to) => {
+                address4.sin_family = libc::AF_INET as libc::sa_family_t;
+                address4.sin_port = to.port().to_be();
+                address4.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
+                let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+                opcode::Connect::new(Fd(socket.raw()), (&raw const *address4).cast(), length).build()
+            }
+            SocketAddr::V6(_) => {
+                opcode::Connect::new(Fd(socket.raw()), (&raw const *address).cast(), NAME_LEN as u32).build()
+            }
+        };
+        let operation =
+            Operation::Connect { token, _socket: socket.clone(), _address: address, _address4: address4 };
+        self.start(entry, operation)
+    }
+
+    /// Receives datagrams of `socket` until it is cancelled.
+    pub fn receive_datagrams(&mut self, token: u64, socket: &Socket) -> OperationId {
+        self.start_datagrams(token, Some(socket.clone()))
+    }
+
+    /// Sends one datagram of another socket than the shard's, without waiting: control traffic that may be lost.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn send_from(&self, socket: &Socket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        // SAFETY: borrows a descriptor that `socket` keeps open.
+        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket.raw()) };
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        socket2::SockRef::from(&borrowed).send_to_with_flags(bytes, &to.into(), flags).map(|_| ())
+    }
+
+    /// A [`Completion::Timer`] after `delay`.
+    pub fn start_timer(&mut self, delay: Duration) -> OperationId {
+        let at = Box::new(Timespec::from(delay));
+        let entry = opcode::Timeout::new(&raw const *at).build();
+        self.start(entry, Operation::Timer { _at: at })
+    }
+
+    /// Cancels all operations on `socket`; each still gives its completion.
+    pub fn cancel_all(&mut self, socket: &Socket) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(socket.raw())).all())
+            .build()
+            .user_data(TAG_IGNORED);
+        self.push(&entry);
+    }
+
+    /// Hands what was queued to the kernel and collects what is done.
+    ///
+    /// # Errors
+    /// When the ring is broken: the shard cannot go on.
+    pub fn submit(&mut self) -> io::Result<()> {
+        let queued = self.ring.submission().len() as u32;
+        self.statistics.submissions += 1;
+        loop {
+            // SAFETY: no argument memory is passed; the entries were checked when they were pushed.
+            let result = unsafe {
+                self.ring.submitter().enter::<libc::sigset_t>(queued, 0, sys::IORING_ENTER_GETEVENTS, None)
+            };
+            match result {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The completion queue is full or memory is short for a moment: collect, then go on.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.pushed = 0;
+        self.collect();
+        Ok(())
+    }
+
+    /// The next completion, until `None`.
+    pub fn reap(&mut self) -> Option<Completion> {
+        if self.done.is_empty() {
+            self.collect();
+        }
+        self.done.pop_front()
+    }
+
+    /// True when the shard may sleep: nothing queued, nothing to reap. From then on completions wake it, until
+    /// [`Ring::awake`].
+    pub fn prepare_sleep(&mut self) -> bool {
+        self.ring.completion().enable_eventfd();
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let idle = self.done.is_empty()
+            && self.ring.completion().is_empty()
+            && self.ring.submission().is_empty()
+            && !self.ring.submission().taskrun();
+        if !idle {
+            self.awake();
+        }
+        idle
+    }
+
+    /// The shard is awake: completions need not wake it.
+    pub fn awake(&mut self) {
+        self.ring.completion().disable_eventfd();
+    }
+
+    fn send_flight(&mut self, key: usize, destination: DestinationId, retried: u64) -> bool {
+        let flight = &self.flights[key];
+        let (length, segment_bytes) = (flight.bytes.len(), flight.segment_bytes);
+        let segment = usize::from(segment_bytes).max(1);
+        let segmented = self.segmentation == Segmentation::Kernel || length <= segment;
+        let sends = if segmented { 1 } else { length.div_ceil(segment) as u16 };
+        let Some((address, generation)) = self.destinations.take(destination, sends) else { return false };
+        let address = *address;
+        let user_data = TAG_SEND | retried | pack(key, destination, generation);
+        if segmented {
+            self.flights[key].under_way += 1;
+            self.push_send(key, 0..length, (length > segment).then_some(segment_bytes), &address, user_data);
+        } else {
+            for start in (0..length).step_by(segment) {
+                self.flights[key].under_way += 1;
+                self.push_send(key, start..length.min(start + segment), None, &address, user_data);
+            }
+        }
+        true
+    }
+
+    fn push_send(
+        &mut self,
+        key: usize,
+        range: std::ops::Range<usize>,
+        segment_bytes: Option<u16>,
+        address: &libc::sockaddr_in6,
+        user_data: u64,
+    ) {
+        if self.pushed == self.slots.len() || self.ring.submission().is_full() {
+            self.flush_queue();
+        }
+        let (control, control_len) = match segment_bytes {
+            Some(size) => (self.controls.segment(size), CONTROL_LEN),
+            None => (std::ptr::null_mut(), 0),
+        };
+        let bytes = &self.flights[key].bytes[range];
+        let slot = &mut self.slots[self.pushed];
+        self.pushed += 1;
+        slot.address = *address;
+        slot.iovec = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        slot.header.msg_name = (&raw mut slot.address).cast();
+        slot.header.msg_namelen = NAME_LEN as libc::socklen_t;
+        slot.header.msg_iov = &raw mut slot.iovec;
+        slot.header.msg_iovlen = 1;
+        slot.header.msg_control = control;
+        slot.header.msg_controllen = control_len as _;
+        let entry = opcode::SendMsg::new(UDP, &raw const slot.header)
+            .flags(libc::MSG_NOSIGNAL as u32)
+            .build()
+            .user_data(user_data);
+        self.statistics.sends += 1;
+        self.push(&entry);
+    }
+
+    fn start(&mut self, entry: io_uring::squeue::Entry, operation: Operation) -> OperationId {
+        let key = self.operations.insert(operation);
+        self.push(&entry.user_data(TAG_OPERATION | key as u64));
+        OperationId(key as u32)
+    }
+
+    fn start_datagrams(&mut self, token: u64, socket: Option<Socket>) -> OperationId {
+        let header = &raw const *self.multishot_header;
+        let entry = match &socket {
+            Some(socket) => opcode::RecvMsgMulti::new(Fd(socket.raw()), header, buffers::GROUP).build(),
+            None => opcode::RecvMsgMulti::new(UDP, header, buffers::GROUP).build(),
+        };
+        self.start(entry, Operation::Datagrams { token, socket })
+    }
+
+    fn start_errors(&mut self) {
+        let entry = opcode::PollAdd::new(UDP, libc::POLLERR as u32).multi(true).build();
+        self.start(entry, Operation::Errors);
+    }
+
+    fn push(&mut self, entry: &io_uring::squeue::Entry) {
+        loop {
+            // SAFETY: what the entry points to lives in `slots` until the submission, which is when the kernel copies
+            // it (IORING_FEAT_SUBMIT_STABLE), or in `operations`, `flights` and `controls` until the completion.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            self.flush_queue();
+        }
+    }
+
+    /// Submits in the middle of a turn because the queue is full.
+    fn flush_queue(&mut self) {
+        // A broken ring shows again at the turn's own submit, which ends the shard.
+        if self.submit().is_err() {
+            self.pushed = 0;
+        }
+    }
+
+    fn collect(&mut self) {
+        // The retry queue is empty but after an ICMP error hit an innocent viewer's send.
+        while let Some((key, destination)) = self.retries.pop_front() {
+            self.send_flight(key, destination, TAG_RETRIED);
+            self.end_of_one(key);
+        }
+        loop {
+            let Some(entry) = self.ring.completion().next() else { return };
+            let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
+            if user_data & TAG_SEND != 0 {
+                self.on_send(user_data, result);
+            } else if user_data & TAG_OPERATION != 0 {
+                self.on_operation((user_data & 0xffff_ffff) as usize, result, flags);
+            }
+        }
+    }
+
+    fn on_send(&mut self, user_data: u64, result: i32) {
+        let key = (user_data >> FLIGHT_SHIFT & FLIGHT_MASK) as usize;
+        let destination = DestinationId((user_data & DESTINATION_MASK) as u32);
+        let generation = (user_data >> GENERATION_SHIFT & 0xff) as u8;
+        let mine = self.destinations.give_back(destination, generation);
+        if result < 0 && mine {
+            self.on_send_error(key, destination, user_data, io::Error::from_raw_os_error(-result));
+        }
+        self.end_of_one(key);
+    }
+
+    fn on_send_error(&mut self, key: usize, destination: DestinationId, user_data: u64, error: io::Error) {
+        self.statistics.send_errors += 1;
+        let flight = &mut self.flights[key];
+        let segmented = flight.bytes.len() > usize::from(flight.segment_bytes);
+        if segmented && is_refusal(&error) {
+            flight.under_way += 1;
+            self.retries.push_back((key, destination));
+            if self.segmentation == Segmentation::Kernel {
+                self.segmentation = Segmentation::Off;
+                self.done.push_back(Completion::SegmentationOff { error });
+            }
+            return;
+        }
+        // A pending ICMP error of somebody else's destination is reported to whoever sends next.
+        let foreign = matches!(
+            error.raw_os_error(),
+            Some(
+                libc::ECONNREFUSED
+                    | libc::EHOSTUNREACH
+                    | libc::ENETUNREACH
+                    | libc::EPROTO
+                    | libc::ENOPROTOOPT
+            )
+        );
+        if foreign && user_data & TAG_RETRIED == 0 {
+            flight.under_way += 1;
+            self.retries.push_back((key, destination));
+            return;
+        }
+        self.done.push_back(Completion::SendFailed { destination, error });
+    }
+
+    fn end_of_one(&mut self, key: usize) {
+        let flight = &mut self.flights[key];
+        flight.under_way -= 1;
+        if flight.under_way == 0 {
+            self.flights.remove(key);
+        }
+    }
+
+    fn on_operation(&mut self, key: usize, result: i32, flags: u32) {
+        if let Some(Operation::Datagrams { .. } | Operation::Errors) = self.operations.get(key) {
+            return self.on_multishot(key, result, flags);
+        }
+        let Some(operation) = self.operations.try_remove(key) else { return };
+        let outcome =
+            if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) };
+        self.done.push_back(match operation {
+            Operation::Receive { token, mut buffer, .. } => {
+                if let Ok(received) = outcome {
+                    let length = buffer.len() + received;
+                    // SAFETY: the kernel wrote `received` bytes into the spare room behind `len`.
+                    unsafe { buffer.set_len(length) };
+                }
+                Completion::Received { token, buffer, result: outcome }
+            }
+            Operation::Write { token, .. } => Completion::Written { token, result: outcome },
+            Operation::Connect { token, .. } => Completion::Connected { token, result: outcome.map(|_| ()) },
+            Operation::Timer { .. } => Completion::Timer,
+            // Handled above.
+            Operation::Datagrams { .. } | Operation::Errors => return,
+        });
+    }
+
+    fn on_multishot(&mut self, key: usize, result: i32, flags: u32) {
+        let more = io_uring::cqueue::more(flags);
+        match &self.operations[key] {
+            Operation::Errors => {
+                let done = &mut self.done;
+                error_queue::drain(self.udp.raw(), |address| {
+                    done.push_back(Completion::Unreachable { address })
+                });
+                if !more {
+                    self.operations.remove(key);
+                    self.start_errors();
+                }
+            }
+            Operation::Datagrams { token, .. } => {
+                let token = *token;
+                if let Some(id) = io_uring::cqueue::buffer_select(flags) {
+                    if result >= 0 {
+                        self.on_datagram(token, id, result as usize);
+                    }
+                    self.buffers.give_back(id);
+                }
+                if !more {
+                    self.on_datagrams_end(key, token, result);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_datagram(&mut self, token: u64, id: u16, length: usize) {
+        let Ok(out) = RecvMsgOut::parse(self.buffers.filled(id, length), &self.multishot_header) else {
+            return;
+        };
+        let Some(from) = address_of(out.name_data()) else { return };
+        let payload = out.payload_data();
+        let bytes = if out.is_payload_truncated() {
+            self.statistics.oversize_datagrams += 1;
+            Bytes::new()
+        } else {
+            if self.arena.capacity() < payload.len() {
+                self.arena.reserve(DATAGRAM_ARENA_BYTES);
+            }
+            self.arena.extend_from_slice(payload);
+            self.arena.split().freeze()
+        };
+        self.done.push_back(Completion::Datagram { token, from, bytes });
+    }
+
+    fn on_datagrams_end(&mut self, key: usize, token: u64, result: i32) {
+        let Operation::Datagrams { socket, .. } = self.operations.remove(key) else { return };
+        let error = io::Error::from_raw_os_error(-result.min(0));
+        let passing = matches!(
+            error.raw_os_error(),
+            Some(
+                0 | libc::ENOBUFS
+                    | libc::EAGAIN
+                    | libc::ECONNREFUSED
+                    | libc::EHOSTUNREACH
+                    | libc::ENETUNREACH
+            )
+        );
+        if passing || socket.is_none() {
+            self.start_datagrams(token, socket);
+        } else {
+            self.done.push_back(Completion::DatagramsEnded { token, error });
+        }
+    }
+}
+
+impl SendSlot {
+    fn empty() -> Self {
+        // SAFETY: all-zero is valid for these three C structures.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+fn pack(flight: usize, destination: DestinationId, generation: u8) -> u64 {
+    (flight as u64 & FLIGHT_MASK) << FLIGHT_SHIFT
+        | u64::from(generation) << GENERATION_SHIFT
+        | u64::from(destination.0) & DESTINATION_MASK
+}
+
+mod sys {
+    /// `linux/io_uring.h`; the crate keeps it private.
+    pub(super) const IORING_ENTER_GETEVENTS: u32 = 1;
+}

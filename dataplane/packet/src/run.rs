@@ -1,0 +1,96 @@
+//! A run: consecutive RTP packets of one access unit, equal in size but for the last, in one piece of memory.
+//!
+//! That is what one segmented send takes (`UDP_SEGMENT`, udp(7)), so a viewer costs one send a run.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::RTP_HEADER_BYTES;
+
+/// Consecutive packets of one access unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub(crate) bytes: Bytes,
+    pub(crate) segment_bytes: u16,
+    pub(crate) packets: u16,
+    pub(crate) first_packet: u64,
+    pub(crate) rtp_timestamp: u32,
+    pub(crate) starts_access_unit: bool,
+    pub(crate) ends_access_unit: bool,
+    pub(crate) random_access: bool,
+}
+
+/// One packet of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Header and payload.
+    pub bytes: Bytes,
+}
+
+impl Run {
+    /// All packets, one behind the other.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Bytes of every packet but the last, which may be shorter.
+    pub fn segment_bytes(&self) -> u16 {
+        self.segment_bytes
+    }
+
+    /// Number of packets, at least 1.
+    pub fn packets(&self) -> u16 {
+        self.packets
+    }
+
+    /// Number of the first packet in its stream; the low 16 bits are its sequence number.
+    pub fn first_packet(&self) -> u64 {
+        self.first_packet
+    }
+
+    /// RTP timestamp of all its packets, 90 kHz.
+    pub fn rtp_timestamp(&self) -> u32 {
+        self.rtp_timestamp
+    }
+
+    /// True for the first run of an access unit.
+    pub fn starts_access_unit(&self) -> bool {
+        self.starts_access_unit
+    }
+
+    /// True for the last run of an access unit, if that was known when the run was cut.
+    pub fn ends_access_unit(&self) -> bool {
+        self.ends_access_unit
+    }
+
+    /// True for the first run of a random access point: a decoder can start here.
+    pub fn is_random_access(&self) -> bool {
+        self.random_access
+    }
+
+    /// The packets one by one; slices, no copies.
+    pub fn iter(&self) -> impl Iterator<Item = Packet> + '_ {
+        let segment = usize::from(self.segment_bytes);
+        (0..usize::from(self.packets)).map(move |index| {
+            let start = index * segment;
+            Packet { bytes: self.bytes.slice(start..self.bytes.len().min(start + segment)) }
+        })
+    }
+
+    /// The same packets under another timestamp: a copy, for a viewer that is catching up.
+    pub fn with_timestamp(&self, rtp_timestamp: u32) -> Self {
+        let mut copy = BytesMut::from(&self.bytes[..]);
+        for packet in copy.chunks_mut(usize::from(self.segment_bytes)) {
+            if let Some(field) = packet.get_mut(4..8) {
+                field.copy_from_slice(&rtp_timestamp.to_be_bytes());
+            }
+        }
+        Self { bytes: copy.freeze(), rtp_timestamp, ..self.clone() }
+    }
+}
+
+impl Packet {
+    /// The payload behind the RTP header.
+    pub fn payload(&self) -> Bytes {
+        self.bytes.slice(RTP_HEADER_BYTES.min(self.bytes.len())..)
+    }
+}
