@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::socket::{canonical, mapped};
+#[cfg(test)]
+use crate::socket::canonical;
+use crate::socket::mapped;
 
 /// Sends under way to one destination; a viewer that has more is not sent to.
 ///

@@ -18,5 +18,4 @@ pub use destinations::DestinationId;
 pub use offload::Segmentation;
 pub use ring::{Completion, OperationId, Ring, RingStatistics};
 pub use socket::{Socket, bind_udp, bind_udp_pair, canonical};
-pub use wake::thread_cpu_us;
-pub use wake::{Sleeper, Waker};
+pub use wake::{Sleeper, Waker, allowed_cpus, thread_cpu_us};

@@ -1,10 +1,26 @@
 //! Starts the shards and gives the control plane its ends of the channels.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
 
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use glommio::{LocalExecutorBuilder, Placement};
+use lanecast_net::{Waker, allowed_cpus, bind_udp};
 use tokio::sync::mpsc;
 
-use super::{Command, Event};
+use crate::executor::{self, ShardStart};
+use crate::{Command, Event};
+
+/// Commands that wait for a shard. A shard takes them between two bursts, so hundreds wait only when thousands of
+/// viewers come in the same millisecond; then the control plane answers 503.
+const COMMAND_QUEUE: usize = 4096;
+/// Events that wait for the control plane; what does not fit waits on the shard, one entry a stream and session.
+const EVENT_QUEUE: usize = 4096;
+/// Memory that glommio registers for its own file I/O; media does not pass there, and locked memory is scarce.
+const EXECUTOR_IO_MEMORY: usize = 64 << 10;
+/// Depth of glommio's own rings.
+const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// Settings of the data plane.
 #[derive(Clone, Debug)]
@@ -29,7 +45,7 @@ impl Default for DataPlaneConfig {
     fn default() -> Self {
         Self {
             shards: 1,
-            udp_bind: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            udp_bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             udp_port: 5000,
             max_udp_payload: 1200,
             gop_cache_bytes: 32 << 20,
@@ -70,6 +86,8 @@ pub struct ShardBusy(pub Command);
 pub struct ShardHandle {
     index: usize,
     udp_port: u16,
+    commands: Sender<Command>,
+    waker: Waker,
 }
 
 impl ShardHandle {
@@ -77,13 +95,24 @@ impl ShardHandle {
     pub fn index(&self) -> usize {
         self.index
     }
+
     /// Its UDP port.
     pub fn udp_port(&self) -> u16 {
         self.udp_port
     }
+
     /// Queues a command and wakes the shard. Never blocks.
+    ///
+    /// # Errors
+    /// The command, when the queue is full or the shard is gone.
     pub fn send(&self, command: Command) -> Result<(), ShardBusy> {
-        Err(ShardBusy(command))
+        match self.commands.try_send(command) {
+            Ok(()) => {
+                self.waker.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(ShardBusy(command)),
+        }
     }
 }
 
@@ -91,20 +120,83 @@ impl ShardHandle {
 #[derive(Debug)]
 pub struct DataPlane {
     shards: Vec<ShardHandle>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl DataPlane {
     /// Starts all shards; they run when this returns.
-    pub fn start(_config: &DataPlaneConfig) -> Result<(Self, Events), StartError> {
-        let (_, receiver) = mpsc::channel(1);
-        Ok((Self { shards: Vec::new() }, Events { receiver }))
+    ///
+    /// # Errors
+    /// When a port cannot be bound or a shard does not come up; shards that did end again.
+    pub fn start(config: &DataPlaneConfig) -> Result<(Self, Events), StartError> {
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let cpus = allowed_cpus();
+        let mut plane = Self { shards: Vec::new(), threads: Vec::new() };
+        for index in 0..config.shards.max(1) {
+            let started =
+                plane.start_shard(config, index, cpu_of(&cpus, config.shards, index), events.clone());
+            if let Err(error) = started {
+                plane.stop();
+                return Err(error);
+            }
+        }
+        Ok((plane, Events { receiver }))
     }
+
     /// The shards by index.
     pub fn shards(&self) -> &[ShardHandle] {
         &self.shards
     }
+
     /// Waits for the shards' threads, after `Command::Shutdown` and all `Event::Stopped`.
-    pub fn join(self) {}
+    pub fn join(self) {
+        for thread in self.threads {
+            // A shard that panicked has said so on its own thread.
+            let _ = thread.join();
+        }
+    }
+
+    fn start_shard(
+        &mut self,
+        config: &DataPlaneConfig,
+        index: usize,
+        cpu: Option<usize>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<(), StartError> {
+        let port = if config.udp_port == 0 { 0 } else { config.udp_port.saturating_add(index as u16) };
+        let udp = bind_udp(SocketAddr::new(config.udp_bind, port))
+            .map_err(|source| StartError::Bind { port, source })?;
+        let failed = |reason: String| StartError::Shard { shard: index, reason };
+        let udp_port = port_of(&udp).map_err(|error| failed(error.to_string()))?;
+        let waker = Waker::new().map_err(|error| failed(error.to_string()))?;
+        let (sender, commands) = crossbeam_channel::bounded(COMMAND_QUEUE);
+        let start = ShardStart {
+            index,
+            udp,
+            udp_port,
+            waker: waker.clone(),
+            commands,
+            events,
+            config: config.clone(),
+        };
+        let (ready, is_ready) = crossbeam_channel::bounded(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || run_thread(start, cpu, &ready))
+            .map_err(|error| failed(error.to_string()))?;
+        self.threads.push(thread);
+        wait_ready(&is_ready).map_err(failed)?;
+        self.shards.push(ShardHandle { index, udp_port, commands: sender, waker });
+        Ok(())
+    }
+
+    fn stop(self) {
+        for shard in &self.shards {
+            // A shard that is gone needs no order to go.
+            let _ = shard.send(Command::Shutdown);
+        }
+        self.join();
+    }
 }
 
 /// The events of all shards.
@@ -118,4 +210,48 @@ impl Events {
     pub async fn recv(&mut self) -> Option<Event> {
         self.receiver.recv().await
     }
+}
+
+/// Shard 0 takes the second processor where there is one to spare: the first is the control plane's.
+fn cpu_of(cpus: &[usize], shards: usize, index: usize) -> Option<usize> {
+    let spare = usize::from(shards < cpus.len());
+    (!cpus.is_empty()).then(|| cpus[(index + spare) % cpus.len()])
+}
+
+fn port_of(udp: &OwnedFd) -> std::io::Result<u16> {
+    let socket = lanecast_net::Socket::from(udp.try_clone()?);
+    Ok(socket.local_addr()?.port())
+}
+
+fn wait_ready(ready: &Receiver<Result<(), String>>) -> Result<(), String> {
+    ready.recv().unwrap_or_else(|_| Err("its thread died".into()))
+}
+
+fn run_thread(start: ShardStart, cpu: Option<usize>, ready: &Sender<Result<(), String>>) {
+    let (index, events) = (start.index, start.events.clone());
+    let builder = |placement| {
+        LocalExecutorBuilder::new(placement)
+            .name(&format!("shard-{index}"))
+            .io_memory(EXECUTOR_IO_MEMORY)
+            .ring_depth(EXECUTOR_RING_DEPTH)
+            .make()
+    };
+    let executor = match cpu.map(|cpu| builder(Placement::Fixed(cpu))) {
+        Some(Ok(executor)) => Ok(executor),
+        refused => {
+            if let Some(Err(error)) = refused {
+                tracing::warn!(shard = index, %error, "cannot pin the shard to its processor");
+            }
+            builder(Placement::Unbound)
+        }
+    };
+    match executor {
+        Ok(executor) => executor.run(executor::run(start, ready.clone())),
+        Err(error) => {
+            // The starter waits for this answer.
+            let _ = ready.send(Err(error.to_string()));
+        }
+    }
+    // The control plane may have stopped listening.
+    let _ = events.blocking_send(Event::Stopped { shard: index });
 }

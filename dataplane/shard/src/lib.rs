@@ -5,7 +5,12 @@
 
 mod command;
 mod data_plane;
+mod drive;
 mod event;
+mod executor;
+mod shard;
+mod timers;
+mod token;
 
 pub use command::{
     AttachWebSocket, Command, Reply, SessionError, SessionId, SessionMode, StreamConfig, StreamId,

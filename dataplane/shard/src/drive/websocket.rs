@@ -1,0 +1,221 @@
+//! One WebSocket, server side: `tungstenite` over memory, the ring's writes, and a bounded queue.
+//!
+//! RTP frames are not made here per viewer: [`frame_run`] makes them once for all viewers that are in step.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use lanecast_net::{Ring, Socket};
+use lanecast_packet::Run;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+/// What a client may say at once: control messages are a few dozen bytes.
+const MAX_MESSAGE_BYTES: usize = 4 << 10;
+/// Receive buffer of a viewer: a ping is some 30 bytes; longer messages take more receives.
+const RECEIVE_BYTES: usize = 256;
+/// Signalling may overtake the media bound by this: a session has at most a few texts waiting.
+const MAX_SIGNALLING_CHUNKS: usize = 64;
+
+/// What a client said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A text frame.
+    Text(String),
+    /// A binary frame.
+    Binary,
+    /// A ping; its pong is queued.
+    Ping,
+    /// The client is gone or breaks the protocol: why.
+    Gone(String),
+}
+
+/// The server's end.
+#[derive(Debug)]
+pub(crate) struct WebSocket {
+    context: WebSocketContext,
+    socket: Socket,
+    token: u64,
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    writing: bool,
+    closing: bool,
+}
+
+impl WebSocket {
+    /// Takes an upgraded connection; `buffered` was read behind the request.
+    pub(crate) fn new(ring: &mut Ring, token: u64, socket: Socket, buffered: &Bytes) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(RECEIVE_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        let context = WebSocketContext::from_partially_read(buffered.to_vec(), Role::Server, Some(config));
+        ring.receive(token, &socket, BytesMut::with_capacity(RECEIVE_BYTES));
+        Self {
+            context,
+            socket,
+            token,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            writing: false,
+            closing: false,
+        }
+    }
+
+    /// Bytes came: what they say, one call for each until `None`.
+    pub(crate) fn hear(&mut self, received: &mut BytesMut) -> Option<Heard> {
+        let mut pipe = Pipe { received, sent: Vec::new() };
+        let heard = match self.context.read(&mut pipe) {
+            Ok(Message::Text(text)) => Some(Heard::Text(text.as_str().to_owned())),
+            Ok(Message::Binary(_)) => Some(Heard::Binary),
+            Ok(Message::Ping(_)) => Some(Heard::Ping),
+            Ok(Message::Pong(_) | Message::Frame(_)) => None,
+            Ok(Message::Close(_)) => Some(Heard::Gone("the client closed the session".into())),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Heard::Gone(format!("the client's WebSocket broke: {error}"))),
+        };
+        // Answers that the protocol owes (pong, close) are made while reading or flushing.
+        if self.context.flush(&mut pipe).is_err() && heard.is_none() {
+            return Some(Heard::Gone("the client's WebSocket broke".into()));
+        }
+        let sent = pipe.sent;
+        self.queue_signalling(sent.into());
+        heard
+    }
+
+    /// Receives on into `buffer`.
+    pub(crate) fn receive(&mut self, ring: &mut Ring, mut buffer: BytesMut) {
+        if buffer.capacity() == buffer.len() {
+            buffer.reserve(RECEIVE_BYTES);
+        }
+        ring.receive(self.token, &self.socket, buffer);
+    }
+
+    /// Queues a text frame.
+    pub(crate) fn text(&mut self, text: String) {
+        self.message(Message::text(text));
+    }
+
+    /// Queues a close frame; after it is written the connection ends.
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
+        let mut reason = reason.to_owned();
+        // A control frame holds 125 bytes (RFC 6455 section 5.5).
+        reason.truncate(reason.floor_char_boundary(120));
+        self.message(Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
+        self.closing = true;
+    }
+
+    /// Queues media frames; false if the queue is full.
+    pub(crate) fn media(&mut self, frames: &Bytes, max_queued_bytes: usize) -> bool {
+        if self.queued_bytes + frames.len() > max_queued_bytes {
+            return false;
+        }
+        self.push(frames.clone());
+        true
+    }
+
+    /// Starts the next write if none is under way; true once all is written and the connection was to close.
+    pub(crate) fn write_on(&mut self, ring: &mut Ring) -> bool {
+        if self.writing {
+            return false;
+        }
+        if self.queue.is_empty() {
+            return self.closing;
+        }
+        ring.write(self.token, &self.socket, &mut self.queue);
+        self.writing = true;
+        false
+    }
+
+    /// A write ended.
+    pub(crate) fn on_written(&mut self, written: usize) {
+        self.writing = false;
+        self.queued_bytes = self.queued_bytes.saturating_sub(written);
+    }
+
+    /// Ends the connection now.
+    pub(crate) fn shut(&self, ring: &mut Ring) {
+        self.socket.shutdown();
+        ring.cancel_all(&self.socket);
+    }
+
+    fn message(&mut self, message: Message) {
+        let mut pipe = Pipe { received: &mut BytesMut::new(), sent: Vec::new() };
+        // Writing to memory fails only after a close was sent, when nothing more is to be said.
+        let _ = self.context.write(&mut pipe, message);
+        let _ = self.context.flush(&mut pipe);
+        let sent = pipe.sent;
+        self.queue_signalling(sent.into());
+    }
+
+    fn queue_signalling(&mut self, bytes: Bytes) {
+        if !bytes.is_empty()
+            && (self.queue.len() < MAX_SIGNALLING_CHUNKS || self.queued_bytes < MAX_MESSAGE_BYTES)
+        {
+            self.push(bytes);
+        } else if !bytes.is_empty() {
+            // A client that reads nothing is told less; the ping timeout or the kernel ends it.
+            self.push_bounded(bytes);
+        }
+    }
+
+    fn push_bounded(&mut self, bytes: Bytes) {
+        const MAX_CHUNKS: usize = 4096;
+        if self.queue.len() < MAX_CHUNKS {
+            self.push(bytes);
+        }
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.queued_bytes += bytes.len();
+        self.queue.push_back(bytes);
+    }
+}
+
+/// Each packet of a run in one binary frame, unmasked as a server's are (RFC 6455 section 5.2), in one piece.
+pub(crate) fn frame_run(run: &Run) -> Bytes {
+    const MAX_HEADER: usize = 4;
+    let mut frames = BytesMut::with_capacity(run.bytes().len() + MAX_HEADER * usize::from(run.packets()));
+    for packet in run.bytes().chunks(usize::from(run.segment_bytes())) {
+        frames.put_u8(0x82);
+        if packet.len() < 126 {
+            frames.put_u8(packet.len() as u8);
+        } else {
+            frames.put_u8(126);
+            frames.put_u16(packet.len() as u16);
+        }
+        frames.put_slice(packet);
+    }
+    frames.freeze()
+}
+
+/// Memory that `tungstenite` reads from and writes to.
+struct Pipe<'a> {
+    received: &'a mut BytesMut,
+    sent: Vec<u8>,
+}
+
+impl Read for Pipe<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.received.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let bytes = into.len().min(self.received.len());
+        into[..bytes].copy_from_slice(&self.received.split_to(bytes));
+        Ok(bytes)
+    }
+}
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.sent.extend_from_slice(from);
+        Ok(from.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

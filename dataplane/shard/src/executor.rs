@@ -1,0 +1,69 @@
+//! The loop of a shard: reap completions, run what they feed, send what that queued, sleep.
+//!
+//! The only reader of the clock: once a turn.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use lanecast_net::{Ring, Sleeper, Waker};
+use tokio::sync::mpsc;
+
+use crate::shard::Shard;
+use crate::token::{Owner, Token};
+use crate::{Command, DataPlaneConfig, Event};
+
+/// Commands taken in one turn, so that a thousand joins do not hold up a burst.
+const COMMANDS_PER_TURN: usize = 32;
+
+/// What a shard's thread is given.
+pub(crate) struct ShardStart {
+    pub(crate) index: usize,
+    pub(crate) udp: OwnedFd,
+    pub(crate) udp_port: u16,
+    pub(crate) waker: Waker,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) config: DataPlaneConfig,
+}
+
+/// Runs until the shard was told to shut down and has.
+pub(crate) async fn run(start: ShardStart, ready: Sender<Result<(), String>>) {
+    let udp_token = Token { owner: Owner::Udp, slot: 0, epoch: 0 }.pack();
+    let parts = Ring::new(start.waker.clone(), start.udp, udp_token)
+        .and_then(|ring| Sleeper::new(&start.waker).map(|sleeper| (ring, sleeper)));
+    let (ring, sleeper) = match parts {
+        Ok(parts) => parts,
+        Err(error) => {
+            // The starter waits for this answer.
+            let _ = ready.send(Err(format!("io_uring: {error}")));
+            return;
+        }
+    };
+    let mut shard = Shard::new(start.index, start.udp_port, start.config, ring, start.events);
+    // As above.
+    let _ = ready.send(Ok(()));
+    if let Err(error) = turns(&mut shard, &start.commands, &sleeper).await {
+        tracing::error!(shard = start.index, %error, "the shard cannot go on");
+    }
+}
+
+async fn turns(shard: &mut Shard, commands: &Receiver<Command>, sleeper: &Sleeper) -> std::io::Result<()> {
+    loop {
+        let now = Instant::now();
+        for command in commands.try_iter().take(COMMANDS_PER_TURN) {
+            shard.handle_command(now, command);
+        }
+        shard.turn(now)?;
+        if shard.is_stopped() {
+            return Ok(());
+        }
+        if commands.is_empty() && shard.prepare_sleep() {
+            // A command queued after the look above has written to the eventfd, so the sleep ends at once.
+            sleeper.sleep().await?;
+            shard.awake();
+        } else {
+            glommio::yield_if_needed().await;
+        }
+    }
+}
