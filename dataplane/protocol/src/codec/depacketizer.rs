@@ -351,7 +351,7 @@ impl Depacketizer {
     /// The access unit of the packet in hand. `intact` if a new one would start with what is in hand.
     fn open_access_unit(&mut self, intact: bool) -> &mut AccessUnit {
         let lost_between = std::mem::take(&mut self.lost_between);
-        self.access_unit.get_or_insert_with(|| AccessUnit {
+        self.access_unit.get_or_insert(AccessUnit {
             rtp_timestamp: self.rtp_timestamp,
             has_slice: false,
             damaged: lost_between && !intact,

@@ -69,7 +69,7 @@ impl Nal {
         head.class() == NalClass::Picture
             && match codec {
                 Codec::H264 => self.bytes().next().is_some_and(|header| header & 0x60 == 0),
-                Codec::H265 => head.unit_type % 2 == 0,
+                Codec::H265 => head.unit_type.is_multiple_of(2),
             }
     }
 
