@@ -1,5 +1,6 @@
 //! Video payload formats: NAL units out of RTP packets, and what parameter sets say.
 
+mod annex_b;
 mod depacketizer;
 mod h264;
 mod h265;
