@@ -1,9 +1,10 @@
-//! RTP (RFC 3550 section 5.1).
+//! RTP (RFC 3550 section 5.1): packets, their order, and how they are received.
 
 mod packet;
 mod reception;
 mod reorder;
+mod sequence;
 
 pub use packet::{HEADER_LEN, Header, RtpError, RtpPacket};
 pub use reception::Reception;
-pub use reorder::{Ordered, ReorderBuffer};
+pub use reorder::{MAX_REORDER_DEPTH, Ordered, ReorderBuffer, ReorderStatistics};
