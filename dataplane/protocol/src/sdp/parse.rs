@@ -99,7 +99,7 @@ impl VideoTrack {
 }
 
 /// Joins a control URL as cameras mean it (and live555 and FFmpeg do): by appending, also behind a query.
-pub(crate) fn join_control(base: &Url, control: &str) -> Url {
+fn join_control(base: &Url, control: &str) -> Url {
     let control = control.trim();
     if control.is_empty() || control == "*" {
         return base.clone();
