@@ -96,7 +96,8 @@ fn with_algorithm_in_capitals<'a>(challenge: &ChallengeRef<'a>) -> ChallengeRef<
     let mut challenge = challenge.clone();
     for (name, value) in &mut challenge.params {
         if name.eq_ignore_ascii_case("algorithm")
-            && let Some(known) = ALGORITHMS.iter().find(|known| known.eq_ignore_ascii_case(value.as_escaped()))
+            && let Some(known) =
+                ALGORITHMS.iter().find(|known| known.eq_ignore_ascii_case(value.as_escaped()))
             && let Ok(known) = ParamValue::try_from_escaped(known)
         {
             *value = known;
@@ -105,7 +106,8 @@ fn with_algorithm_in_capitals<'a>(challenge: &ChallengeRef<'a>) -> ChallengeRef<
     challenge
 }
 
-const ALGORITHMS: [&str; 6] = ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"];
+const ALGORITHMS: [&str; 6] =
+    ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"];
 
 #[cfg(test)]
 mod tests {

@@ -130,7 +130,9 @@ impl fmt::Debug for ClientOutput {
             Self::SendRtp(bytes) => write!(f, "SendRtp({} bytes)", bytes.len()),
             Self::SendRtcp(bytes) => write!(f, "SendRtcp({} bytes)", bytes.len()),
             Self::Playing { codec, clock_rate_hz, .. } => write!(f, "Playing({codec:?}, {clock_rate_hz})"),
-            Self::Packet(ordered) => write!(f, "Packet({}, {} lost)", ordered.packet.seq, ordered.lost_before),
+            Self::Packet(ordered) => {
+                write!(f, "Packet({}, {} lost)", ordered.packet.seq, ordered.lost_before)
+            }
             Self::SenderReport(report) => report.fmt(f),
             Self::Ended(error) => f.debug_tuple("Ended").field(error).finish(),
         }
@@ -394,7 +396,9 @@ impl Client {
             // A keepalive may be refused as long as media comes.
             Answer::Refused(_) if self.step == Step::Playing => {}
             // Without credentials, what OPTIONS is refused, DESCRIBE may still be given.
-            Answer::Refused(ClientError::CredentialsNeeded) if self.step == Step::Options => self.describe(now),
+            Answer::Refused(ClientError::CredentialsNeeded) if self.step == Step::Options => {
+                self.describe(now)
+            }
             Answer::Refused(error) => self.end(now, error),
             Answer::To(request) => self.handle_answer(now, &request, response),
         }
@@ -451,7 +455,9 @@ impl Client {
         self.transports = rest;
         match (first, self.udp_port) {
             (Transport::Tcp, _) => self.send_setup(now, Transport::Tcp, transport::REQUEST_TCP.to_owned()),
-            (Transport::Udp, Some(port)) => self.send_setup(now, Transport::Udp, transport::request_udp(port)),
+            (Transport::Udp, Some(port)) => {
+                self.send_setup(now, Transport::Udp, transport::request_udp(port))
+            }
             (Transport::Udp, None) => {
                 self.step = Step::OpeningUdp(now + self.config.reply_timeout);
                 self.outputs.push_back(ClientOutput::OpenUdp);
@@ -511,8 +517,7 @@ impl Client {
 
     fn send_play(&mut self, now: Instant) {
         let Some(presentation) = &self.presentation else { return };
-        let control =
-            if self.play.aggregate { &presentation.control } else { &presentation.video.control };
+        let control = if self.play.aggregate { &presentation.control } else { &presentation.video.control };
         let mut request = Request::new(Method::Play, control.as_str());
         if self.play.range {
             request = request.with("Range", "npt=0.000-");
@@ -572,11 +577,14 @@ impl Client {
         let cseq = request.header(&headers::CSEQ).map_or("", |value| value.as_str());
         let location = request.header(&headers::LOCATION).map(|value| value.as_str());
         let status = match request.method() {
-            Asked::Options | Asked::GetParameter | Asked::Announce | Asked::Redirect | Asked::Teardown => "200 OK",
+            Asked::Options | Asked::GetParameter | Asked::Announce | Asked::Redirect | Asked::Teardown => {
+                "200 OK"
+            }
             Asked::SetParameter => "451 Parameter Not Understood",
             _ => "501 Not Implemented",
         };
-        let public = if *request.method() == Asked::Options { "Public: OPTIONS, GET_PARAMETER\r\n" } else { "" };
+        let public =
+            if *request.method() == Asked::Options { "Public: OPTIONS, GET_PARAMETER\r\n" } else { "" };
         let answer = format!("RTSP/1.0 {status}\r\nCSeq: {cseq}\r\n{public}\r\n");
         self.outputs.push_back(ClientOutput::Write(Bytes::from(answer)));
         match request.method() {

@@ -88,7 +88,9 @@ impl Frames {
                     }
                     self.note_skipped(extent.total)?;
                 }
-                Start::Garbage if !self.seen && received.starts_with(b"HTTP/") => return Err(FrameError::Http),
+                Start::Garbage if !self.seen && received.starts_with(b"HTTP/") => {
+                    return Err(FrameError::Http);
+                }
                 Start::Garbage => {
                     let next = received[1..].iter().position(|byte| may_start(*byte));
                     let garbage = next.map_or(received.len(), |position| position + 1);
@@ -216,10 +218,7 @@ fn read_message(whole: &Bytes, head: usize) -> Option<Message<Bytes>> {
     with_body(message, |_| body)
 }
 
-fn with_body<'a>(
-    message: Message<&'a [u8]>,
-    body: impl FnOnce(&'a [u8]) -> Bytes,
-) -> Option<Message<Bytes>> {
+fn with_body<'a>(message: Message<&'a [u8]>, body: impl FnOnce(&'a [u8]) -> Bytes) -> Option<Message<Bytes>> {
     match message {
         Message::Request(request) => Some(request.map_body(body).into()),
         Message::Response(response) => Some(response.map_body(body).into()),
@@ -380,8 +379,13 @@ mod tests {
 
     #[test]
     fn finds_its_framing_again_after_garbage() {
-        let garbages: [&[u8]; 5] =
-            [b"\0\0\0\0", b"$garbage", b"half a NAL \x00\x00$\x00\xff\xff", b"v=0\r\no=- 1\r\nRT", &[0x24; 90]];
+        let garbages: [&[u8]; 5] = [
+            b"\0\0\0\0",
+            b"$garbage",
+            b"half a NAL \x00\x00$\x00\xff\xff",
+            b"v=0\r\no=- 1\r\nRT",
+            &[0x24; 90],
+        ];
         for garbage in garbages {
             for split in 0..=garbage.len() {
                 let mut bytes = RESPONSE.to_vec();

@@ -294,10 +294,7 @@ mod tests {
         assert_eq!(presentation.control, base());
         let video = presentation.video;
         assert_eq!((video.codec, video.payload_type, video.clock_rate_hz), (Codec::H264, 96, 90_000));
-        assert_eq!(
-            video.control.as_str(),
-            "rtsp://192.0.2.7/cam/realmonitor?channel=1&subtype=0/trackID=0"
-        );
+        assert_eq!(video.control.as_str(), "rtsp://192.0.2.7/cam/realmonitor?channel=1&subtype=0/trackID=0");
         assert_eq!(video.parameter_sets.len(), 2);
         assert_eq!(video.parameter_sets[0][0], 0x67);
         assert_eq!(video.parameter_sets[1][0], 0x68);

@@ -65,11 +65,11 @@ mod tests {
     #[test]
     fn takes_the_first_header_that_can_be_read() {
         assert_eq!(base(&[]), "rtsp://192.0.2.7/live/main");
-        assert_eq!(base(&[(CONTENT_BASE, "rtsp://192.0.2.7:554/live/main/ ")]), "rtsp://192.0.2.7:554/live/main/");
         assert_eq!(
-            base(&[(CONTENT_BASE, ""), (CONTENT_LOCATION, "rtsp://10.0.0.9/x")]),
-            "rtsp://10.0.0.9/x"
+            base(&[(CONTENT_BASE, "rtsp://192.0.2.7:554/live/main/ ")]),
+            "rtsp://192.0.2.7:554/live/main/"
         );
+        assert_eq!(base(&[(CONTENT_BASE, ""), (CONTENT_LOCATION, "rtsp://10.0.0.9/x")]), "rtsp://10.0.0.9/x");
         assert_eq!(base(&[(CONTENT_BASE, "rtsp://")]), "rtsp://192.0.2.7/live/main");
     }
 

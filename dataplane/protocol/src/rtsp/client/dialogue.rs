@@ -97,10 +97,6 @@ impl Dialogue {
         Self { reply_timeout, authenticator, cseq: 0, session: None, pending: None, abandoned: Vec::new() }
     }
 
-    pub(super) fn session(&self) -> Option<&str> {
-        self.session.as_deref()
-    }
-
     pub(super) fn set_session(&mut self, session: Option<String>) {
         self.session = session;
     }
@@ -137,12 +133,14 @@ impl Dialogue {
     /// By hand, because some cameras want CSeq to come first, and the URI as it is in the digest.
     fn write(&mut self, request: &Request) -> Bytes {
         let (method, uri) = (request.method.name(), request.uri.as_str());
-        let mut out = format!("{method} {uri} RTSP/1.0\r\nCSeq: {}\r\nUser-Agent: {USER_AGENT}\r\n", self.cseq);
+        let mut out =
+            format!("{method} {uri} RTSP/1.0\r\nCSeq: {}\r\nUser-Agent: {USER_AGENT}\r\n", self.cseq);
         let authorization = self.authenticator.as_mut().and_then(|it| it.authorization(method, uri));
         let session = self.session.as_deref().filter(|_| request.method != Method::Describe);
         let optional = [("Authorization", authorization.as_deref()), ("Session", session)];
         let given = request.headers.iter().map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in optional.iter().filter_map(|(name, value)| Some((*name, (*value)?))).chain(given) {
+        for (name, value) in optional.iter().filter_map(|(name, value)| Some((*name, (*value)?))).chain(given)
+        {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         out.push_str("\r\n");
@@ -226,8 +224,9 @@ mod tests {
         let (now, mut dialogue) = (Instant::now(), dialogue());
         dialogue.set_session(Some("abc".into()));
         let text = dialogue.send(now, options().with("X", "y"));
-        let expected =
-            format!("OPTIONS rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: {USER_AGENT}\r\nSession: abc\r\nX: y\r\n\r\n");
+        let expected = format!(
+            "OPTIONS rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: {USER_AGENT}\r\nSession: abc\r\nX: y\r\n\r\n"
+        );
         assert_eq!(text, expected);
         assert_eq!(dialogue.pending(), Some((Method::Options, now + Duration::from_secs(10))));
     }
@@ -258,7 +257,8 @@ mod tests {
     fn a_challenge_is_answered_once_and_a_stale_nonce_once_more() {
         const WRONG: &str = "Digest realm=\"a\", nonce=\"n\", qop=\"auth\"";
         const STALE: &str = "Digest realm=\"a\", nonce=\"m\", qop=\"auth\", stale=true";
-        for (challenges, answered) in [(&[WRONG, WRONG][..], 1), (&[WRONG, STALE, STALE], 2), (&[STALE, WRONG], 1)]
+        for (challenges, answered) in
+            [(&[WRONG, WRONG][..], 1), (&[WRONG, STALE, STALE], 2), (&[STALE, WRONG], 1)]
         {
             let (now, mut dialogue) = (Instant::now(), dialogue());
             dialogue.send(now, options());

@@ -25,7 +25,13 @@ pub(super) struct Media {
 }
 
 impl Media {
-    pub(super) fn new(now: Instant, payload_type: u8, clock_rate_hz: u32, reordering: bool, seed: u64) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        payload_type: u8,
+        clock_rate_hz: u32,
+        reordering: bool,
+        seed: u64,
+    ) -> Self {
         let mut random = SplitMix64::new(seed);
         let local_ssrc = random.next_u32();
         let depth = if reordering { REORDER_DEPTH } else { 0 };
@@ -45,8 +51,14 @@ impl Media {
     }
 
     /// Takes a packet; false if it was of no use, and counted so.
-    pub(super) fn handle_rtp(&mut self, now: Instant, datagram: Bytes, counters: &mut ClientStatistics) -> bool {
-        let packet = RtpPacket::parse(datagram).ok().filter(|packet| packet.payload_type == self.payload_type);
+    pub(super) fn handle_rtp(
+        &mut self,
+        now: Instant,
+        datagram: Bytes,
+        counters: &mut ClientStatistics,
+    ) -> bool {
+        let packet =
+            RtpPacket::parse(datagram).ok().filter(|packet| packet.payload_type == self.payload_type);
         let Some(packet) = packet else {
             counters.dropped += 1;
             return false;
@@ -94,8 +106,13 @@ impl Media {
 
     /// What opens a firewall for RTP: a packet without payload, of a payload type that no video has.
     pub(super) fn opening_rtp(&self) -> Bytes {
-        let header =
-            crate::rtp::Header { marker: false, payload_type: 0, seq: 0, rtp_timestamp: 0, ssrc: self.local_ssrc };
+        let header = crate::rtp::Header {
+            marker: false,
+            payload_type: 0,
+            seq: 0,
+            rtp_timestamp: 0,
+            ssrc: self.local_ssrc,
+        };
         Bytes::copy_from_slice(&header.to_bytes())
     }
 
@@ -139,8 +156,7 @@ mod tests {
     use super::*;
 
     fn packet(payload_type: u8) -> Bytes {
-        let header =
-            crate::rtp::Header { marker: true, payload_type, seq: 1, rtp_timestamp: 2, ssrc: 3 };
+        let header = crate::rtp::Header { marker: true, payload_type, seq: 1, rtp_timestamp: 2, ssrc: 3 };
         Bytes::copy_from_slice(&header.to_bytes())
     }
 

@@ -165,7 +165,13 @@ mod tests {
         let udp = parse("RTP/AVP;unicast;client_port=5000-5001; server_port=6000-6001;source=192.0.2.9");
         assert_eq!(udp.server_port, Some([6000, 6001]));
         assert_eq!(udp.source, Some("192.0.2.9".parse().unwrap()));
-        for broken in ["", ";;;", "RTP/AVP;server_port=", "RTP/AVP;server_port=0-0;source=cam", "RTP/AVP;source=0.0.0.0"] {
+        for broken in [
+            "",
+            ";;;",
+            "RTP/AVP;server_port=",
+            "RTP/AVP;server_port=0-0;source=cam",
+            "RTP/AVP;source=0.0.0.0",
+        ] {
             assert_eq!(parse(broken), TransportReply::default(), "{broken}");
         }
     }
