@@ -3,8 +3,10 @@
 mod auth;
 mod client;
 mod interleaved;
+mod random;
 
 pub use client::{
     Client, ClientConfig, ClientError, ClientOutput, ClientStatistics, Credentials, TransportPreference,
 };
 pub use interleaved::{Frame, FrameError, Frames};
+pub use random::SplitMix64;

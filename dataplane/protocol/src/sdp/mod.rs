@@ -3,5 +3,6 @@
 mod parse;
 mod write;
 
+pub(crate) use parse::absolute_url;
 pub use parse::{Presentation, SdpError, VideoTrack};
 pub use write::{SessionDescription, write_session};
