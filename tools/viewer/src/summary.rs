@@ -260,7 +260,9 @@ impl Sessions {
             failed: count(&|one| one.fate != Fate::Running) + stillborn,
             never_got_a_packet: outcomes.len() as u64 - joined + stillborn,
             started_at_random_access,
-            started_otherwise: joined - started_at_random_access,
+            started_otherwise: count(&|one| {
+                one.first_packet.is_some() && one.start != Some(Start::RandomAccess)
+            }),
             fell_back: count(&|one| one.milestones.fallback.is_some()),
             error_messages: outcomes.iter().map(|one| one.server_errors).sum(),
         }
@@ -504,7 +506,7 @@ mod tests {
             fate: Fate::Running,
             counts: Counts { packets, lost, ..Counts::default() },
             window: Counts { packets, ..Counts::default() },
-            start: Some(Start::RandomAccess),
+            start: (packets > 0).then_some(Start::RandomAccess),
             milestones: Milestones { init: Some(Moment::from_ns(1_000_000)), ..Milestones::default() },
             first_packet: (packets > 0).then_some(Moment::from_ns(3_000_000)),
             first_picture: None,
