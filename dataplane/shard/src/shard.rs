@@ -612,7 +612,7 @@ impl Shard {
             Completion::Received { token, buffer, result } => {
                 self.on_received(now, Token::unpack(token), buffer, result)
             }
-            Completion::Written { token, result } => self.on_written(now, Token::unpack(token), result),
+            Completion::Written { token, result } => self.on_written(Token::unpack(token), result),
             Completion::Connected { token, result } => {
                 let token = Token::unpack(token);
                 if let Some(camera) = self.camera(token) {
@@ -664,7 +664,7 @@ impl Shard {
         }
     }
 
-    fn on_written(&mut self, now: Instant, token: Token, result: io::Result<usize>) {
+    fn on_written(&mut self, token: Token, result: io::Result<usize>) {
         if token.owner == Owner::WebSocket {
             let mine = self.viewers.get_mut(token.slot).filter(|viewer| viewer.epoch == token.epoch);
             let Some(viewer) = mine else { return };

@@ -175,7 +175,8 @@ impl Dialogue {
 
     /// The answer to a request that we gave up.
     fn is_late(&mut self, response: &Response) -> bool {
-        let Some(cseq) = response.header(&headers::CSEQ).and_then(|value| value.as_str().trim().parse().ok())
+        let Some(cseq) =
+            response.header(&headers::CSEQ).and_then(|value| value.as_str().trim().parse::<u32>().ok())
         else {
             return false;
         };
