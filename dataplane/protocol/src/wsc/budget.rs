@@ -2,27 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-/// The two numbers of a budget.
+/// `BURST` at once, then one more after each `REFILL_MS`, which is not zero.
 #[derive(Debug)]
-pub(super) struct Limit {
-    /// As many at once.
-    pub(super) burst: u8,
-    /// One more after each of these; not zero.
-    pub(super) refill: Duration,
-}
-
-/// What is left of a [`Limit`].
-#[derive(Debug)]
-pub(super) struct Budget {
-    limit: &'static Limit,
+pub(super) struct Budget<const BURST: u8, const REFILL_MS: u64> {
     left: u8,
     refilled_at: Instant,
 }
 
-impl Budget {
+impl<const BURST: u8, const REFILL_MS: u64> Budget<BURST, REFILL_MS> {
     /// Full at `now`.
-    pub(super) fn new(now: Instant, limit: &'static Limit) -> Self {
-        Self { limit, left: limit.burst, refilled_at: now }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: BURST, refilled_at: now }
     }
 
     /// Takes one; false if none is left.
@@ -38,13 +28,12 @@ impl Budget {
     }
 
     fn refill(&mut self, now: Instant) {
-        while self.left < self.limit.burst
-            && now.saturating_duration_since(self.refilled_at) >= self.limit.refill
-        {
+        let interval = Duration::from_millis(REFILL_MS);
+        while self.left < BURST && now.saturating_duration_since(self.refilled_at) >= interval {
             self.left += 1;
-            self.refilled_at += self.limit.refill;
+            self.refilled_at += interval;
         }
-        if self.left == self.limit.burst {
+        if self.left == BURST {
             self.refilled_at = now;
         }
     }
@@ -54,16 +43,16 @@ impl Budget {
 mod tests {
     use super::*;
 
-    static LIMIT: Limit = Limit { burst: 3, refill: Duration::from_secs(1) };
+    type Three = Budget<3, 1000>;
 
-    fn takes(budget: &mut Budget, now: Instant) -> usize {
+    fn takes(budget: &mut Three, now: Instant) -> usize {
         std::iter::repeat_with(|| budget.take(now)).take(10).filter(|taken| *taken).count()
     }
 
     #[test]
     fn a_burst_then_one_each_interval() {
         let start = Instant::now();
-        let mut budget = Budget::new(start, &LIMIT);
+        let mut budget = Three::new(start);
         assert_eq!(takes(&mut budget, start), 3);
         assert_eq!(takes(&mut budget, start + Duration::from_millis(999)), 0);
         assert_eq!(takes(&mut budget, start + Duration::from_millis(1000)), 1);
@@ -73,7 +62,7 @@ mod tests {
     #[test]
     fn a_long_rest_saves_no_more_than_a_burst() {
         let start = Instant::now();
-        let mut budget = Budget::new(start, &LIMIT);
+        let mut budget = Three::new(start);
         assert_eq!(takes(&mut budget, start), 3);
         let rested = start + Duration::from_secs(3600);
         assert_eq!(takes(&mut budget, rested), 3);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::budget::{Budget, Limit};
+use super::budget::Budget;
 use super::destination::{Destination, canonical, is_unicast};
 use super::handshake::{ACK_TIMEOUT, Handshake};
 use super::hole_punch::write_dummy;
@@ -80,7 +80,8 @@ pub enum Output {
         /// What.
         bytes: Bytes,
     },
-    /// RTP goes there from now on. Said only after the first `sdp`.
+    /// RTP goes there from now on. Said only after the first `sdp`. From one address to another it is the same
+    /// RTP that goes on.
     Transport(Transport),
     /// Send a close frame with this code (RFC 6455 section 7.4) and free the session. Nothing follows.
     Close {
@@ -104,20 +105,19 @@ pub struct Session {
     ending: Ending,
     ping_deadline: Instant,
     pongs_due: u8,
-    pong_budget: Budget,
+    pong_budget: PongBudget,
     errors_due: u8,
-    error_budget: Budget,
+    error_budget: ErrorBudget,
     state: StreamState,
     /// What the client believes: it takes a stream for active until told.
     state_told: StreamState,
     mode_due: Option<Mode>,
     sdp: Sdp,
     /// Where RTP should go, and where the driver was told that it goes.
+    transport_wanted: Transport,
     transport: Transport,
-    transport_told: Transport,
     falling_back_told: bool,
     handshake: Option<Handshake>,
-    handshake_budget: Budget,
     /// When a session that needs a handshake goes on without, though none has begun.
     punch_deadline: Option<Instant>,
 }
@@ -168,9 +168,9 @@ impl Session {
             ending: Ending::Open,
             ping_deadline: now + PING_TIMEOUT,
             pongs_due: 0,
-            pong_budget: Budget::new(now, &PONG_LIMIT),
+            pong_budget: PongBudget::new(now),
             errors_due: 0,
-            error_budget: Budget::new(now, &ERROR_LIMIT),
+            error_budget: ErrorBudget::new(now),
             state,
             state_told: StreamState::Active,
             mode_due: None,
@@ -181,11 +181,10 @@ impl Session {
                 due: true,
                 grace_deadline: (revision == Revision::Unknown).then_some(now + PUNCH_GRACE),
             },
-            transport: if udp { Transport::None } else { Transport::WebSocket },
-            transport_told: Transport::None,
+            transport_wanted: if udp { Transport::None } else { Transport::WebSocket },
+            transport: Transport::None,
             falling_back_told: false,
             handshake: None,
-            handshake_budget: Budget::new(now, &HANDSHAKE_LIMIT),
             punch_deadline: None,
             config,
         }
@@ -198,7 +197,7 @@ impl Session {
 
     /// Where RTP goes, as last said by [`Output::Transport`].
     pub fn transport(&self) -> Transport {
-        self.transport_told
+        self.transport
     }
 
     /// A text frame came.
@@ -206,7 +205,7 @@ impl Session {
         match ClientMessage::parse(text) {
             Some(ClientMessage::Ping) => {
                 self.ping_deadline = now + PING_TIMEOUT;
-                self.pongs_due += u8::from(self.pong_budget.take(now));
+                self.pongs_due = self.pongs_due.saturating_add(u8::from(self.pong_budget.take(now)));
             }
             None => self.complain(now),
         }
@@ -235,8 +234,11 @@ impl Session {
         }
     }
 
-    /// The stream's parameter sets are known (all that a decoder needs) or changed.
+    /// The stream's parameter sets are known or changed. Without all that a decoder needs they are not known.
     pub fn handle_parameter_sets(&mut self, now: Instant, sets: &Rc<ParameterSets>) {
+        if !sets.is_complete() {
+            return;
+        }
         self.sdp.handle_parameter_sets(sets);
         // Clients wait for the description before they punch, so the wait for the punch starts with it.
         if self.revision == Revision::Two && self.has_udp() && self.sdp.version == 0 && self.is_unpunched() {
@@ -258,10 +260,10 @@ impl Session {
     /// no longer in use changes nothing.
     pub fn handle_unreachable(&mut self, _now: Instant, destination: SocketAddr) {
         let destination = canonical(destination);
-        if self.transport == Transport::Udp(destination) {
-            self.transport = Transport::None;
+        if self.transport_wanted == Transport::Udp(destination) {
+            self.transport_wanted = Transport::None;
         }
-        if let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.to == destination) {
+        if let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.to() == destination) {
             handshake.handle_unreachable();
         }
     }
@@ -287,11 +289,11 @@ impl Session {
         }
         if self.punch_deadline.is_some_and(|deadline| now >= deadline) {
             self.punch_deadline = None;
-            self.transport = Transport::WebSocket;
+            self.transport_wanted = Transport::WebSocket;
         }
         if let Some(handshake) = &mut self.handshake {
             handshake.handle_timeout(now);
-            if now >= handshake.deadline {
+            if handshake.is_over(now) {
                 self.give_up_handshake();
             }
         }
@@ -334,34 +336,37 @@ impl Session {
         }
         self.sdp.handle_client_port(destination.client_port);
         self.confirm(destination.address);
+        if let Some(handshake) = &mut self.handshake {
+            handshake.settle();
+        }
         true
     }
 
     fn handle_ws_rtp(&mut self, now: Instant, from: SocketAddr) -> bool {
-        if self.handshake.as_ref().is_some_and(|handshake| handshake.to == from) {
-            return true;
-        }
-        if !is_unicast(from) || !self.handshake_budget.take(now) {
+        if !is_unicast(from) {
             return false;
         }
         self.revision = Revision::Two;
         self.sdp.grace_deadline = None;
         self.punch_deadline = None;
-        self.handshake = Some(Handshake::new(now, from));
+        match &mut self.handshake {
+            Some(handshake) if !handshake.is_over(now) => handshake.handle_punch(now, from),
+            _ => self.handshake = Some(Handshake::new(now, from)),
+        }
         true
     }
 
     fn handle_ack(&mut self, from: SocketAddr) -> bool {
-        if self.handshake.as_ref().is_some_and(|handshake| handshake.to == from) {
+        if self.handshake.as_ref().is_some_and(|handshake| handshake.to() == from) {
+            self.handshake = None;
             self.confirm(from);
         }
         // An ack that comes twice confirms nothing new.
-        self.transport == Transport::Udp(from)
+        self.transport_wanted == Transport::Udp(from)
     }
 
     fn confirm(&mut self, destination: SocketAddr) {
-        self.transport = Transport::Udp(destination);
-        self.handshake = None;
+        self.transport_wanted = Transport::Udp(destination);
         self.punch_deadline = None;
         self.sdp.grace_deadline = None;
     }
@@ -369,14 +374,15 @@ impl Session {
     /// No ack came. Where RTP already goes to that very address, it goes on.
     fn give_up_handshake(&mut self) {
         if let Some(handshake) = self.handshake.take()
-            && self.transport != Transport::Udp(handshake.to)
+            && handshake.is_awaited()
+            && self.transport_wanted != Transport::Udp(handshake.to())
         {
-            self.transport = Transport::WebSocket;
+            self.transport_wanted = Transport::WebSocket;
         }
     }
 
     fn complain(&mut self, now: Instant) {
-        self.errors_due += u8::from(self.error_budget.take(now));
+        self.errors_due = self.errors_due.saturating_add(u8::from(self.error_budget.take(now)));
     }
 
     fn poll_ending(&mut self) -> Option<Output> {
@@ -438,24 +444,24 @@ impl Session {
     }
 
     fn poll_transport(&mut self) -> Option<Output> {
-        if self.sdp.version == 0 || self.transport == self.transport_told {
+        if self.sdp.version == 0 || self.transport_wanted == self.transport {
             return None;
         }
-        let falls_back = self.transport == Transport::WebSocket && self.has_udp();
+        let falls_back = self.transport_wanted == Transport::WebSocket && self.has_udp();
         if falls_back && !self.falling_back_told {
             self.falling_back_told = true;
             return Some(text(&ServerMessage::FallingBackRtpToWs));
         }
         self.falling_back_told = false;
-        self.transport_told = self.transport;
-        Some(Output::Transport(self.transport))
+        self.transport = self.transport_wanted;
+        Some(Output::Transport(self.transport_wanted))
     }
 
     fn poll_dummy(&mut self) -> Option<Output> {
         let handshake = self.handshake.as_mut()?;
         handshake
             .take_dummy()
-            .then(|| Output::Datagram { to: handshake.to, bytes: write_dummy(self.config.session_id) })
+            .then(|| Output::Datagram { to: handshake.to(), bytes: write_dummy(self.config.session_id) })
     }
 
     fn is_open(&self) -> bool {
@@ -467,7 +473,7 @@ impl Session {
     }
 
     fn is_unpunched(&self) -> bool {
-        self.transport == Transport::None && self.handshake.is_none()
+        self.transport_wanted == Transport::None && self.handshake.is_none()
     }
 }
 
@@ -532,11 +538,11 @@ const CLOSE_GOING_AWAY: u16 = 1001;
 const NOT_UNDERSTOOD: &str = r#"not understood: the only message of a client is the text {"type":"ping"}"#;
 
 /// Clients ping every 2–3 s. A flood is not answered one by one, but it counts as being alive.
-static PONG_LIMIT: Limit = Limit { burst: 8, refill: Duration::from_millis(100) };
+type PongBudget = Budget<8, 100>;
 
 /// Enough to see what one does wrong; a flood of garbage gets no flood of errors.
-static ERROR_LIMIT: Limit = Limit { burst: 8, refill: Duration::from_millis(250) };
+type ErrorBudget = Budget<ERROR_BURST, 250>;
+const ERROR_BURST: u8 = 8;
 
-/// A client may open a few sockets in a row. After that one handshake for each that can time out, so that
-/// spoofed punches draw one dummy a second on average.
-static HANDSHAKE_LIMIT: Limit = Limit { burst: 3, refill: ACK_TIMEOUT };
+#[cfg(test)]
+mod tests;
