@@ -2,6 +2,13 @@
 //!
 //! Drives one `rtsp::Client` at a time. Owns back-off and failover; knows nothing of streams and viewers.
 
+mod address;
+mod backoff;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -9,9 +16,15 @@ use bytes::{Bytes, BytesMut};
 use lanecast_protocol::codec::{Codec, ParameterSets};
 use lanecast_protocol::rtcp::SenderReport;
 use lanecast_protocol::rtp::Ordered;
-use lanecast_protocol::rtsp::{ClientStatistics, Credentials, TransportPreference};
+use lanecast_protocol::rtsp::{
+    Client, ClientConfig, ClientError, ClientOutput, ClientStatistics, Credentials, SplitMix64,
+    TransportPreference,
+};
 use lanecast_protocol::wsc::StreamState;
 use url::Url;
+
+use self::address::Address;
+use self::backoff::Backoff;
 
 /// One way to reach the camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +56,7 @@ pub struct SourceConfig {
     pub silence_timeout: Duration,
 }
 
-/// What the driver should do, or know.
-#[derive(Debug)]
+/// What the driver should do, or know. `Debug` shows no bytes: they may hold credentials.
 pub enum SourceOutput {
     /// Look this name up and answer with `handle_resolved`. Literal addresses are never asked for.
     Resolve {
@@ -70,7 +82,8 @@ pub enum SourceOutput {
     SendRtp(Bytes),
     /// Send from the RTCP socket.
     SendRtcp(Bytes),
-    /// Close the TCP connection (a connect under way too) and the UDP sockets, after what was to be written.
+    /// Close the TCP connection and the UDP sockets, after what was to be written. A connect or a name look-up
+    /// under way ends, too: of what was asked for before, nothing may be answered any more.
     Disconnect,
     /// Media of this kind follows; sent before the first packet of every attempt.
     Playing {
@@ -91,52 +104,509 @@ pub enum SourceOutput {
         state: StreamState,
         /// Why, for an operator; never with credentials.
         reason: Option<String>,
-        /// Index into the inputs of the one in use.
+        /// Index into the inputs of the one in use: that gives pictures, or is being tried.
         active_input: Option<usize>,
     },
     /// After [`Source::stop`]: nothing follows.
     Stopped,
 }
 
+impl fmt::Debug for SourceOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve { host, port } => write!(f, "Resolve({host}, {port})"),
+            Self::Connect(address) => write!(f, "Connect({address})"),
+            Self::Write(bytes) => write!(f, "Write({} bytes)", bytes.len()),
+            Self::OpenUdp => f.write_str("OpenUdp"),
+            Self::UdpPeer { rtp, rtcp } => write!(f, "UdpPeer({rtp}, {rtcp})"),
+            Self::SendRtp(bytes) => write!(f, "SendRtp({} bytes)", bytes.len()),
+            Self::SendRtcp(bytes) => write!(f, "SendRtcp({} bytes)", bytes.len()),
+            Self::Disconnect => f.write_str("Disconnect"),
+            Self::Playing { codec, clock_rate_hz, .. } => write!(f, "Playing({codec:?}, {clock_rate_hz})"),
+            Self::Packet(ordered) => {
+                write!(f, "Packet({}, {} lost)", ordered.packet.seq, ordered.lost_before)
+            }
+            Self::SenderReport(report) => report.fmt(f),
+            Self::State { state, reason, active_input } => {
+                write!(f, "State({state:?}, {reason:?}, {active_input:?})")
+            }
+            Self::Stopped => f.write_str("Stopped"),
+        }
+    }
+}
+
+/// What the source is at.
+#[derive(Debug)]
+enum Phase {
+    /// A name is being looked up, until then at most.
+    Resolving(Instant),
+    /// A TCP connect to this address is under way, until then at most.
+    Connecting(SocketAddr, Instant),
+    /// A dialogue is under way, or media comes.
+    Attempting(Box<Client>),
+    /// All inputs failed: the best is tried again then.
+    Waiting(Instant),
+    /// There is nothing to try.
+    Idle,
+    /// The last dialogue is being ended.
+    Stopping(Box<Client>),
+    /// For good.
+    Stopped,
+}
+
 /// The machine.
 #[derive(Debug)]
-pub struct Source {}
+pub struct Source {
+    config: SourceConfig,
+    /// The time of the last call.
+    now: Instant,
+    phase: Phase,
+    outputs: VecDeque<SourceOutput>,
+    random: SplitMix64,
+    backoff: Backoff,
+    /// What is known of each input, in the order of the configuration.
+    records: Vec<InputRecord>,
+    /// Index of the input in use, or tried last.
+    input: usize,
+    /// Where the attempt goes: the input's URL, or where it redirected to.
+    url: Option<Url>,
+    redirects: u8,
+    /// Addresses still to be tried.
+    addresses: VecDeque<SocketAddr>,
+    /// When the first and the last packet of this attempt came.
+    media: Option<(Instant, Instant)>,
+    /// Why the last attempt failed.
+    reason: Option<String>,
+    /// Counters of the attempts that are over.
+    past: ClientStatistics,
+}
+
+/// What is known of one input.
+#[derive(Clone, Copy, Debug, Default)]
+struct InputRecord {
+    /// It failed since the last pause.
+    failed: bool,
+    /// Its UDP packets did not arrive: ask for TCP.
+    udp_silent: bool,
+}
 
 impl Source {
     /// Starts at `now` with the best input. `seed` feeds jitter, SSRC and nonces.
-    pub fn new(_now: Instant, _config: SourceConfig, _seed: u64) -> Self {
-        Self {}
+    pub fn new(now: Instant, config: SourceConfig, seed: u64) -> Self {
+        let mut random = SplitMix64::new(seed);
+        let mut source = Self {
+            records: vec![InputRecord::default(); config.inputs.len()],
+            config,
+            now,
+            phase: Phase::Idle,
+            outputs: VecDeque::new(),
+            backoff: Backoff::new(random.next_u64()),
+            random,
+            input: 0,
+            url: None,
+            redirects: 0,
+            addresses: VecDeque::new(),
+            media: None,
+            reason: None,
+            past: ClientStatistics::default(),
+        };
+        source.start_over();
+        source
     }
+
     /// Other inputs or settings: a new attempt at once if the input in use changed, else none.
-    pub fn update(&mut self, _now: Instant, _config: SourceConfig) {}
+    pub fn update(&mut self, now: Instant, config: SourceConfig) {
+        self.now = now;
+        let before = std::mem::replace(&mut self.config, config);
+        if matches!(self.phase, Phase::Stopping(_) | Phase::Stopped) {
+            return;
+        }
+        let in_use = matches!(self.phase, Phase::Resolving(_) | Phase::Connecting(..) | Phase::Attempting(_));
+        let same = |a: &Input, b: &Input| {
+            (&a.url, &a.credentials, a.transport) == (&b.url, &b.credentials, b.transport)
+        };
+        let position = |old: &Input| self.config.inputs.iter().position(|new| same(old, new));
+        let kept = before.inputs.get(self.input).and_then(position);
+        let unchanged = before.inputs.len() == self.config.inputs.len()
+            && before.inputs.iter().zip(&self.config.inputs).all(|(old, new)| same(old, new));
+        if unchanged {
+            return;
+        }
+        self.records = vec![InputRecord::default(); self.config.inputs.len()];
+        match kept {
+            Some(input) if in_use => {
+                if std::mem::replace(&mut self.input, input) != input {
+                    let state =
+                        if self.media.is_some() { StreamState::Active } else { StreamState::Connecting };
+                    let reason = self.reason.clone().filter(|_| self.media.is_none());
+                    self.tell(state, reason, Some(input));
+                }
+            }
+            _ => {
+                self.abandon();
+                self.backoff.reset();
+                self.start_over();
+            }
+        }
+    }
+
     /// TEARDOWN and stop for good.
-    pub fn stop(&mut self, _now: Instant) {}
+    pub fn stop(&mut self, now: Instant) {
+        self.now = now;
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Attempting(mut client) => {
+                client.teardown(now);
+                self.phase = Phase::Stopping(client);
+            }
+            Phase::Resolving(_) | Phase::Connecting(..) => {
+                self.outputs.push_back(SourceOutput::Disconnect);
+                self.stopped();
+            }
+            Phase::Waiting(_) | Phase::Idle => self.stopped(),
+            over @ (Phase::Stopping(_) | Phase::Stopped) => self.phase = over,
+        }
+    }
+
     /// Answer to [`SourceOutput::Resolve`].
-    pub fn handle_resolved(&mut self, _now: Instant, _addresses: Result<Vec<SocketAddr>, String>) {}
+    pub fn handle_resolved(&mut self, now: Instant, addresses: Result<Vec<SocketAddr>, String>) {
+        self.now = now;
+        if !matches!(self.phase, Phase::Resolving(_)) {
+            return;
+        }
+        match addresses {
+            Ok(addresses) if addresses.is_empty() => self.fail("the camera's name has no address".to_owned()),
+            Ok(addresses) => {
+                self.addresses = addresses.into_iter().take(ADDRESSES_MAX).collect();
+                self.connect_next();
+            }
+            Err(reason) => self.fail(format!("the camera's name cannot be looked up: {reason}")),
+        }
+    }
+
     /// Answer to [`SourceOutput::Connect`].
-    pub fn handle_connected(&mut self, _now: Instant, _local: SocketAddr) {}
+    pub fn handle_connected(&mut self, now: Instant, local: SocketAddr) {
+        self.now = now;
+        let Phase::Connecting(peer, _) = self.phase else { return };
+        let (Some(input), Some(url)) = (self.config.inputs.get(self.input), self.url.clone()) else { return };
+        let udp_silent = self.records.get(self.input).is_some_and(|record| record.udp_silent);
+        let config = ClientConfig {
+            basic_allowed: url.host_str() == input.url.host_str(),
+            url,
+            credentials: input.credentials.clone(),
+            transport: if udp_silent { TransportPreference::Tcp } else { input.transport },
+            reply_timeout: self.config.reply_timeout,
+            silence_timeout: self.config.silence_timeout,
+            seed: self.random.next_u64(),
+        };
+        self.phase = Phase::Attempting(Box::new(Client::new(now, config, local, peer)));
+    }
+
     /// The connection (or the attempt at one) failed or was closed by the camera.
-    pub fn handle_closed(&mut self, _now: Instant, _reason: &str) {}
+    pub fn handle_closed(&mut self, now: Instant, reason: &str) {
+        self.now = now;
+        match &mut self.phase {
+            Phase::Connecting(address, _) => {
+                let reason = format!("cannot connect to {address}: {reason}");
+                self.connect_failed(reason);
+            }
+            Phase::Attempting(client) | Phase::Stopping(client) => client.handle_closed(now, reason),
+            _ => {}
+        }
+    }
+
     /// Bytes came; whole frames are split off `received`.
-    pub fn handle_received(&mut self, _now: Instant, _received: &mut BytesMut) {}
+    pub fn handle_received(&mut self, now: Instant, received: &mut BytesMut) {
+        self.now = now;
+        match self.client() {
+            Some(client) => client.handle_received(now, received),
+            None => received.clear(),
+        }
+    }
+
     /// Answer to [`SourceOutput::OpenUdp`]: the RTP port.
-    pub fn handle_udp_opened(&mut self, _now: Instant, _rtp_port: Result<u16, String>) {}
+    pub fn handle_udp_opened(&mut self, now: Instant, rtp_port: Result<u16, String>) {
+        self.now = now;
+        if let Some(client) = self.client() {
+            client.handle_udp_opened(now, rtp_port);
+        }
+    }
+
     /// A datagram came on the RTP socket.
-    pub fn handle_udp_rtp(&mut self, _now: Instant, _from: SocketAddr, _datagram: Bytes) {}
+    pub fn handle_udp_rtp(&mut self, now: Instant, from: SocketAddr, datagram: Bytes) {
+        self.now = now;
+        if let Some(client) = self.client() {
+            client.handle_udp_rtp(now, from, datagram);
+        }
+    }
+
     /// A datagram came on the RTCP socket.
-    pub fn handle_udp_rtcp(&mut self, _now: Instant, _from: SocketAddr, _datagram: &[u8]) {}
+    pub fn handle_udp_rtcp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.now = now;
+        if let Some(client) = self.client() {
+            client.handle_udp_rtcp(now, from, datagram);
+        }
+    }
+
     /// Time passed.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        match &mut self.phase {
+            Phase::Resolving(deadline) if now >= *deadline => {
+                self.fail("the camera's name was not looked up in time".to_owned());
+            }
+            Phase::Connecting(address, deadline) if now >= *deadline => {
+                let reason = format!("{address} did not accept the connection in time");
+                self.connect_failed(reason);
+            }
+            Phase::Attempting(client) | Phase::Stopping(client) => client.handle_timeout(now),
+            Phase::Waiting(until) if now >= *until => self.start_over(),
+            _ => {}
+        }
+    }
+
     /// When to call [`Source::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        match &self.phase {
+            Phase::Resolving(at) | Phase::Connecting(_, at) | Phase::Waiting(at) => Some(*at),
+            Phase::Attempting(client) | Phase::Stopping(client) => client.poll_timeout(),
+            Phase::Idle | Phase::Stopped => None,
+        }
     }
+
     /// What to do, until `None`.
     pub fn poll_output(&mut self) -> Option<SourceOutput> {
-        None
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            let output = self.client()?.poll_output()?;
+            if let Some(output) = self.handle_output(output) {
+                return Some(output);
+            }
+        }
     }
+
     /// Counters over all attempts.
     pub fn statistics(&self) -> ClientStatistics {
-        ClientStatistics::default()
+        match &self.phase {
+            Phase::Attempting(client) | Phase::Stopping(client) => sum(self.past, client.statistics()),
+            _ => self.past,
+        }
     }
 }
+
+/// One attempt after the other.
+impl Source {
+    fn client(&mut self) -> Option<&mut Client> {
+        match &mut self.phase {
+            Phase::Attempting(client) | Phase::Stopping(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// What the client wants, as the driver's; `None` if it was for us.
+    fn handle_output(&mut self, output: ClientOutput) -> Option<SourceOutput> {
+        Some(match output {
+            ClientOutput::Packet(_) | ClientOutput::Playing { .. } | ClientOutput::SenderReport(_)
+                if matches!(self.phase, Phase::Stopping(_)) =>
+            {
+                return None;
+            }
+            ClientOutput::Packet(ordered) => return self.handle_packet(ordered),
+            ClientOutput::Write(bytes) => SourceOutput::Write(bytes),
+            ClientOutput::OpenUdp => SourceOutput::OpenUdp,
+            ClientOutput::UdpPeer { rtp, rtcp } => SourceOutput::UdpPeer { rtp, rtcp },
+            ClientOutput::SendRtp(bytes) => SourceOutput::SendRtp(bytes),
+            ClientOutput::SendRtcp(bytes) => SourceOutput::SendRtcp(bytes),
+            ClientOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
+                SourceOutput::Playing { codec, clock_rate_hz, parameter_sets }
+            }
+            ClientOutput::SenderReport(report) => SourceOutput::SenderReport(report),
+            ClientOutput::Ended(error) => {
+                self.handle_ended(error);
+                return None;
+            }
+        })
+    }
+
+    fn handle_packet(&mut self, ordered: Ordered) -> Option<SourceOutput> {
+        let packet = SourceOutput::Packet(ordered);
+        match &mut self.media {
+            Some((_, last)) => {
+                *last = self.now;
+                Some(packet)
+            }
+            None => {
+                self.media = Some((self.now, self.now));
+                self.tell(StreamState::Active, None, Some(self.input));
+                self.outputs.push_back(packet);
+                None
+            }
+        }
+    }
+
+    fn handle_ended(&mut self, error: ClientError) {
+        if matches!(self.phase, Phase::Stopping(_)) {
+            self.close_client();
+            return self.stopped();
+        }
+        match error {
+            ClientError::Redirect(url) => self.redirect(url),
+            ClientError::UdpSilent => {
+                self.close_client();
+                if let Some(record) = self.records.get_mut(self.input) {
+                    record.udp_silent = true;
+                }
+                self.reason = Some(self.named(&error.to_string()));
+                self.attempt();
+            }
+            error => self.fail(error.to_string()),
+        }
+    }
+
+    fn redirect(&mut self, url: Url) {
+        if self.redirects == REDIRECTS_MAX {
+            return self.fail(format!("the camera redirects more than {REDIRECTS_MAX} times"));
+        }
+        self.close_client();
+        self.redirects += 1;
+        self.url = Some(url);
+        self.attempt();
+    }
+
+    /// The best input, with a clean slate.
+    fn start_over(&mut self) {
+        for record in &mut self.records {
+            record.failed = false;
+        }
+        self.use_input(0);
+    }
+
+    fn use_input(&mut self, input: usize) {
+        self.input = input;
+        self.redirects = 0;
+        self.url = self.config.inputs.get(input).map(|input| input.url.clone());
+        self.attempt();
+    }
+
+    /// An attempt at `url`.
+    fn attempt(&mut self) {
+        self.phase = Phase::Idle;
+        self.media = None;
+        let Some(url) = self.url.clone() else {
+            return self.tell(StreamState::Error, Some("the stream has no inputs".to_owned()), None);
+        };
+        self.tell(StreamState::Connecting, self.reason.clone(), Some(self.input));
+        if url.scheme() != "rtsp" {
+            return self.fail(format!("{} URLs are not supported, only rtsp", url.scheme()));
+        }
+        match Address::of(&url) {
+            Some(Address::Literal(address)) => {
+                self.addresses = VecDeque::from([address]);
+                self.connect_next();
+            }
+            Some(Address::Name { host, port }) => {
+                self.phase = Phase::Resolving(self.now + self.config.connect_timeout);
+                self.outputs.push_back(SourceOutput::Resolve { host, port });
+            }
+            None => self.fail("the URL has no host".to_owned()),
+        }
+    }
+
+    fn connect_next(&mut self) {
+        if let Some(address) = self.addresses.pop_front() {
+            self.phase = Phase::Connecting(address, self.now + self.config.connect_timeout);
+            self.outputs.push_back(SourceOutput::Connect(address));
+        }
+    }
+
+    fn connect_failed(&mut self, reason: String) {
+        if self.addresses.is_empty() {
+            self.fail(reason);
+        } else {
+            self.outputs.push_back(SourceOutput::Disconnect);
+            self.connect_next();
+        }
+    }
+
+    /// The attempt failed: the next input at once, or the best one after a pause.
+    fn fail(&mut self, reason: String) {
+        self.close_client();
+        if self.media.is_some_and(|(first, last)| last - first >= HEALTHY_PERIOD) {
+            self.backoff.reset();
+            self.records.iter_mut().for_each(|record| record.failed = false);
+        }
+        let reason = self.named(&reason);
+        self.tell(StreamState::Error, Some(reason.clone()), None);
+        self.reason = Some(reason);
+        if let Some(record) = self.records.get_mut(self.input) {
+            // What was learnt of UDP may have been the network's fault.
+            *record = InputRecord { failed: true, udp_silent: record.udp_silent && self.media.is_some() };
+        }
+        self.media = None;
+        match self.records.iter().position(|record| !record.failed) {
+            Some(next) => self.use_input(next),
+            None => {
+                let pause = self.backoff.next_pause(self.config.restart_interval);
+                self.phase = Phase::Waiting(self.now + pause);
+            }
+        }
+    }
+
+    /// With several inputs, a reason names its own.
+    fn named(&self, reason: &str) -> String {
+        match self.config.inputs.get(self.input) {
+            Some(input) if self.config.inputs.len() > 1 => format!("{}: {reason}", input.label),
+            _ => reason.to_owned(),
+        }
+    }
+
+    /// Ends what is under way, with a TEARDOWN if there is a session.
+    fn abandon(&mut self) {
+        if let Phase::Attempting(client) = &mut self.phase {
+            client.teardown(self.now);
+            while let Some(output) = client.poll_output() {
+                // What only concerns media is of no use any more.
+                if let ClientOutput::Write(bytes) = output {
+                    self.outputs.push_back(SourceOutput::Write(bytes));
+                }
+            }
+        }
+        self.close_client();
+        self.media = None;
+        self.reason = None;
+    }
+
+    /// No connection, look-up or socket outlives its attempt.
+    fn close_client(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Attempting(client) | Phase::Stopping(client) => {
+                self.past = sum(self.past, client.statistics());
+                self.outputs.push_back(SourceOutput::Disconnect);
+            }
+            Phase::Resolving(_) | Phase::Connecting(..) => self.outputs.push_back(SourceOutput::Disconnect),
+            Phase::Waiting(_) | Phase::Idle | Phase::Stopped => {}
+        }
+    }
+
+    fn stopped(&mut self) {
+        self.phase = Phase::Stopped;
+        self.tell(StreamState::Inactive, None, None);
+        self.outputs.push_back(SourceOutput::Stopped);
+    }
+
+    fn tell(&mut self, state: StreamState, reason: Option<String>, active_input: Option<usize>) {
+        self.outputs.push_back(SourceOutput::State { state, reason, active_input });
+    }
+}
+
+fn sum(a: ClientStatistics, b: ClientStatistics) -> ClientStatistics {
+    ClientStatistics { packets: a.packets + b.packets, lost: a.lost + b.lost, dropped: a.dropped + b.dropped }
+}
+
+/// A chain longer than this is a loop.
+const REDIRECTS_MAX: u8 = 5;
+/// A name with more addresses than this is tried by its first ones.
+const ADDRESSES_MAX: usize = 8;
+/// Media for so long means that the input works, and that its next failure is a first one.
+const HEALTHY_PERIOD: Duration = Duration::from_secs(10);
