@@ -1,0 +1,167 @@
+#!/usr/bin/python3
+"""An RTSP camera by GStreamer's RTSP server, independent of ours, for the end-to-end tests.
+
+Prints `port N` when it listens. Mount point: /cam. While it runs it reads commands from standard
+input: `size WxH` changes the picture's size without a reconnect. It ends when standard input closes,
+so it never outlives the test that started it.
+"""
+
+import argparse
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+TRANSPORTS = {
+    "tcp": GstRtsp.RTSPLowerTrans.TCP,
+    "udp": GstRtsp.RTSPLowerTrans.UDP,
+    "both": GstRtsp.RTSPLowerTrans.TCP | GstRtsp.RTSPLowerTrans.UDP,
+}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--codec", choices=["h264", "h265", "mjpeg", "audio"], default="h264")
+    parser.add_argument("--transport", choices=TRANSPORTS, default="both")
+    parser.add_argument("--digest", metavar="USER:PASSWORD")
+    parser.add_argument("--basic", metavar="USER:PASSWORD")
+    parser.add_argument("--key-interval", type=int, default=15, help="frames between keyframes")
+    parser.add_argument("--fps", type=int, default=15)
+    parser.add_argument("--size", default="320x240")
+    parser.add_argument("--bitrate-kbps", type=int, default=500)
+    parser.add_argument("--b-frames", type=int, default=0)
+    parser.add_argument("--no-sprop", action="store_true", help="parameter sets only in-band")
+    parser.add_argument("--with-audio", action="store_true", help="a second track beside the video")
+    parser.add_argument("--pattern", default="smpte")
+    parser.add_argument("--port", type=int, default=0)
+    return parser.parse_args()
+
+
+def caps(size, fps):
+    width, height = size.split("x")
+    return f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
+
+
+def picture(args):
+    # A moving ball over the pattern where the clock overlay is not installed: pictures must differ.
+    overlay = "timeoverlay ! " if Gst.ElementFactory.find("timeoverlay") else ""
+    return (
+        f"videotestsrc is-live=true pattern={args.pattern} horizontal-speed=2 ! {overlay}"
+        f"videoscale ! capsfilter name=size caps={caps(args.size, args.fps)}"
+    )
+
+
+def video_h264(args):
+    # config-interval: parameter sets before every IDR, or never in-band but at the start.
+    return (
+        f"x264enc speed-preset=ultrafast bitrate={args.bitrate_kbps} key-int-max={args.key_interval}"
+        f" bframes={args.b_frames} byte-stream=true sliced-threads=false threads=1 rc-lookahead=0"
+        f" option-string=scenecut=0 ! video/x-h264,profile=main"
+        f" ! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 config-interval=-1"
+    )
+
+
+def video_h265(args):
+    return (
+        f"x265enc speed-preset=ultrafast tune=zerolatency bitrate={args.bitrate_kbps}"
+        f" key-int-max={args.key_interval}"
+        f" option-string=scenecut=0:open-gop=0:pools=1:frame-threads=1"
+        f" ! h265parse config-interval=-1 ! rtph265pay name=pay0 pt=96 config-interval=-1"
+    )
+
+
+def launch_line(args):
+    if args.codec == "audio":
+        return "( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 )"
+    if args.codec == "mjpeg":
+        return f"( {picture(args)} ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+    video = {"h264": video_h264, "h265": video_h265}[args.codec](args)
+    audio = "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1 pt=8" if args.with_audio else ""
+    return f"( {picture(args)} ! {video} {audio} )"
+
+
+def require_password(server, factory, given, method):
+    user, password = given.split(":", 1)
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth = GstRtspServer.RTSPAuth()
+    auth.set_supported_methods(method)
+    if method == GstRtsp.RTSPAuthMethod.DIGEST:
+        auth.add_digest(user, password, token)
+    else:
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_permission_for_role("viewer", "media.factory.access", True)
+    permissions.add_permission_for_role("viewer", "media.factory.construct", True)
+    factory.set_permissions(permissions)
+
+
+class NoSpropFactory(GstRtspServer.RTSPMediaFactory):
+    """Takes the sprop-* out of the payloader's caps, so that the SDP does not have them."""
+
+    def do_configure(self, media):
+        GstRtspServer.RTSPMediaFactory.do_configure(self, media)
+        pad = media.get_element().get_by_name("pay0").get_static_pad("src")
+        pad.add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, drop_sprop)
+
+
+def drop_sprop(pad, info):
+    event = info.get_event()
+    if event.type != Gst.EventType.CAPS:
+        return Gst.PadProbeReturn.OK
+    structure = event.parse_caps().get_structure(0).copy()
+    fields = [f for f in ("sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps") if structure.has_field(f)]
+    if not fields:
+        return Gst.PadProbeReturn.OK
+    for field in fields:
+        structure.remove_field(field)
+    stripped = Gst.Caps.new_empty()
+    stripped.append_structure(structure)
+    pad.get_peer().send_event(Gst.Event.new_caps(stripped))
+    return Gst.PadProbeReturn.DROP
+
+
+def main():
+    args = parse_arguments()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(str(args.port))
+    factory = NoSpropFactory() if args.no_sprop else GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(launch_line(args))
+    factory.set_shared(True)
+    factory.set_protocols(TRANSPORTS[args.transport])
+    if args.digest:
+        require_password(server, factory, args.digest, GstRtsp.RTSPAuthMethod.DIGEST)
+    if args.basic:
+        require_password(server, factory, args.basic, GstRtsp.RTSPAuthMethod.BASIC)
+    sizes = []
+    factory.connect("media-configure", lambda _, media: sizes.append(media.get_element().get_by_name("size")))
+    server.get_mount_points().add_factory("/cam", factory)
+    if server.attach(None) == 0:
+        sys.exit("cannot listen")
+    print(f"port {server.get_bound_port()}", flush=True)
+
+    loop = GLib.MainLoop()
+
+    def command(channel, condition):
+        line = sys.stdin.readline()
+        if not line:
+            loop.quit()
+            return False
+        verb, _, value = line.strip().partition(" ")
+        if verb == "size" and sizes:
+            sizes[-1].set_property("caps", Gst.Caps.from_string(caps(value, args.fps)))
+            print(f"size {value}", flush=True)
+        return True
+
+    GLib.io_add_watch(GLib.IOChannel.unix_new(0), GLib.PRIORITY_DEFAULT, GLib.IOCondition.IN | GLib.IOCondition.HUP, command)
+    loop.run()
+
+
+main()

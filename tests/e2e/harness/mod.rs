@@ -1,0 +1,25 @@
+//! What the end-to-end tests are made of: the real binary, cameras, viewers and an independent decoder.
+//!
+//! Every process and thread here ends with the value that owns it, and what a process said is shown when the
+//! test that owned it fails. Waiting is done on events with a deadline; only state behind REST is polled.
+
+mod camera;
+mod decoder;
+mod gst_server;
+mod process;
+mod rest;
+mod rtp;
+mod server;
+mod udp;
+mod wait;
+mod wsc;
+
+pub use camera::Camera;
+pub use decoder::{Decoder, with_media_port};
+pub use gst_server::GstServer;
+pub use rest::Rest;
+pub use rtp::{AccessUnit, Codec, Packet, access_units, assert_continuous};
+pub use server::Server;
+pub use udp::{Udp, free_udp_port};
+pub use wait::{PATIENCE, until};
+pub use wsc::{Incoming, Viewer, ViewerOptions};

@@ -1,0 +1,150 @@
+//! A viewer's UDP socket: records what comes from the first packet on, and may pass it on to a decoder.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::{PATIENCE, Packet};
+
+pub struct Udp {
+    socket: UdpSocket,
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    received: Mutex<Received>,
+    grown: Condvar,
+    stop: AtomicBool,
+}
+
+#[derive(Default)]
+struct Received {
+    rtp: Vec<Packet>,
+    other: Vec<(SocketAddr, Vec<u8>)>,
+    from: Option<SocketAddr>,
+    forward: Option<SocketAddr>,
+}
+
+/// What ffmpeg asks of the kernel for a UDP input, in bytes.
+const FFMPEG_RECEIVE_BUFFER: usize = 384 * 1024;
+
+impl Udp {
+    /// On 127.0.0.1, any free port.
+    pub fn open() -> Self {
+        Self::open_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub fn open_on(ip: IpAddr) -> Self {
+        let socket = Socket::new(Domain::for_address((ip, 0).into()), Type::DGRAM, None).expect("a socket");
+        socket.set_recv_buffer_size(FFMPEG_RECEIVE_BUFFER).expect("a receive buffer");
+        socket.bind(&SocketAddr::from((ip, 0)).into()).expect("a free port");
+        let socket = UdpSocket::from(socket);
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let shared = Arc::new(Shared::default());
+        let thread = std::thread::spawn({
+            let (socket, shared) = (socket.try_clone().expect("a clone"), Arc::clone(&shared));
+            move || receive(&socket, &shared)
+        });
+        Self { socket, shared, thread: Some(thread) }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().expect("bound").port()
+    }
+
+    pub fn send(&self, to: SocketAddr, datagram: impl AsRef<[u8]>) {
+        self.socket.send_to(datagram.as_ref(), to).expect("loopback takes it");
+    }
+
+    /// Passes every RTP packet, from the first recorded one on, to `to`.
+    pub fn forward(&self, to: SocketAddr) {
+        let mut received = self.shared.received.lock().expect("no panic while held");
+        assert!(received.rtp.is_empty(), "forward before the first packet comes");
+        received.forward = Some(to);
+    }
+
+    /// Waits for what `pick` finds among the RTP packets so far.
+    pub fn rtp_when<T>(&self, what: &str, pick: impl Fn(&[Packet]) -> Option<T>) -> T {
+        self.when(what, |received| pick(&received.rtp))
+    }
+
+    pub fn rtp_at_least(&self, count: usize) -> Vec<Packet> {
+        self.rtp_when(&format!("{count} RTP packets"), |rtp| (rtp.len() >= count).then(|| rtp.to_vec()))
+    }
+
+    pub fn rtp(&self) -> Vec<Packet> {
+        self.shared.received.lock().expect("no panic while held").rtp.clone()
+    }
+
+    /// Where the RTP came from.
+    pub fn rtp_source(&self) -> Option<SocketAddr> {
+        self.shared.received.lock().expect("no panic while held").from
+    }
+
+    /// Waits for `count` datagrams that are not RTP.
+    pub fn others(&self, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+        let enough = |received: &Received| (received.other.len() >= count).then(|| received.other.clone());
+        self.when(&format!("{count} datagrams that are not RTP"), enough)
+    }
+
+    pub fn nothing_came(&self) -> bool {
+        let received = self.shared.received.lock().expect("no panic while held");
+        received.rtp.is_empty() && received.other.is_empty()
+    }
+
+    fn when<T>(&self, what: &str, pick: impl Fn(&Received) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut received = self.shared.received.lock().expect("no panic while held");
+        loop {
+            if let Some(found) = pick(&received) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let count = received.rtp.len();
+            assert!(!left.is_zero(), "never came by UDP: {what} (got {count} RTP packets)");
+            received = self.shared.grown.wait_timeout(received, left).expect("no panic while held").0;
+        }
+    }
+}
+
+impl Drop for Udp {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().expect("joined once").join();
+    }
+}
+
+/// A port that was free a moment ago, even, with its odd neighbour free too: what ffmpeg binds for RTP and RTCP.
+pub fn free_udp_port() -> u16 {
+    super::until("an even free port with a free neighbour", || {
+        let port = UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port() & !1;
+        let _rtp = UdpSocket::bind(("0.0.0.0", port)).ok()?;
+        let _rtcp = UdpSocket::bind(("0.0.0.0", port + 1)).ok()?;
+        Some(port)
+    })
+}
+
+fn receive(socket: &UdpSocket, shared: &Shared) {
+    let mut buffer = vec![0; 65536];
+    while !shared.stop.load(Ordering::Relaxed) {
+        // A refused forward shows up here as an error too; neither ends the recording.
+        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+        let bytes = buffer[..length].to_vec();
+        let mut received = shared.received.lock().expect("no panic while held");
+        if bytes.first().is_some_and(|first| first >> 6 == 2) {
+            if let Some(to) = received.forward {
+                let _ = socket.send_to(&bytes, to);
+            }
+            received.from = Some(from);
+            received.rtp.push(Packet { at: Instant::now(), bytes });
+        } else {
+            received.other.push((from, bytes));
+        }
+        shared.grown.notify_all();
+    }
+}

@@ -1,0 +1,16 @@
+//! End to end: the real binary between real cameras and real viewers, on loopback.
+//!
+//! What a test needs beside the binary: ffmpeg, GStreamer's RTSP server, and `lanecast-camera` built in the
+//! same profile (`tools/test.sh` sees to all of it).
+
+mod harness;
+
+mod cameras;
+mod faults;
+mod join;
+mod pictures;
+mod program;
+mod reconnect;
+mod rest;
+mod slow_viewers;
+mod wsc_rtp;

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what the tests need and is missing (Debian 12), then runs every check and every test.
+# Usage: tools/test.sh [arguments for the test runner, such as a test's name]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/install.sh
+
+need_rust
+# pkg-config, cc and make: SQLite and liburing are built from source.
+need_packages pkg-config gcc make libc6-dev \
+    ffmpeg python3-gi gir1.2-gst-rtsp-server-1.0 \
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav
+
+if ! cargo nextest --version >/dev/null 2>&1; then
+    say "installing cargo-nextest"
+    cargo install cargo-nextest --locked --quiet || say "cargo-nextest cannot be had: falling back to cargo test"
+fi
+
+say "formatting"
+cargo fmt --all --check
+
+say "lints"
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+# The end-to-end tests run these beside the server.
+say "building"
+cargo build --workspace --bins --locked --quiet
+
+say "documentation tests"
+cargo test --workspace --doc --locked --quiet 2>&1 | { grep -vE '^$|^running 0 tests|0 passed; 0 failed' || true; }
+
+say "tests"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --locked "$@"
+else
+    # One test of the end-to-end binary at a time: it has no test groups here.
+    cargo test --workspace --locked --lib --bins --test boundary "$@"
+    cargo test --locked --test e2e "$@" -- --test-threads 2
+fi
