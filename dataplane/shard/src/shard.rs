@@ -267,7 +267,11 @@ impl Shard {
                 SourceOutput::UdpPeer { rtp, rtcp } => slot.camera.set_udp_peer(rtp, rtcp),
                 SourceOutput::SendRtp(bytes) => slot.camera.send_rtp(&self.ring, &bytes),
                 SourceOutput::SendRtcp(bytes) => slot.camera.send_rtcp(&self.ring, &bytes),
-                SourceOutput::Disconnect => slot.camera.disconnect(&mut self.ring),
+                SourceOutput::Disconnect => {
+                    // An answer to a name asked for before is not wanted any more.
+                    slot.question += 1;
+                    slot.camera.disconnect(&mut self.ring);
+                }
                 SourceOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
                     slot.stream.handle_playing(codec, clock_rate_hz, *parameter_sets);
                 }

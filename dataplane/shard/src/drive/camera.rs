@@ -188,6 +188,9 @@ impl Camera {
     }
 
     pub(crate) fn on_datagram(&mut self, now: Instant, owner: Owner, from: SocketAddr, bytes: Bytes) {
+        if self.udp.is_none() {
+            return;
+        }
         self.bytes_received += bytes.len() as u64;
         match owner {
             Owner::CameraRtp => self.source.handle_udp_rtp(now, from, bytes),
