@@ -193,6 +193,8 @@ pub struct Client {
     udp_port: Option<u16>,
     play: PlayRequest,
     session: Option<Session>,
+    /// How many requests of the camera's were answered since then.
+    answered: (Instant, u32),
 }
 
 /// How PLAY is asked for: cameras refuse now this, now that.
@@ -241,6 +243,7 @@ impl Client {
             udp_port: None,
             play: PlayRequest { range: true, aggregate: true },
             session: None,
+            answered: (now, 0),
         };
         if client.config.url.scheme() == "rtsp" {
             let request = Request::new(Method::Options, client.config.url.as_str());
@@ -277,7 +280,8 @@ impl Client {
         let error = match self.step {
             Step::Ended => return,
             Step::TearingDown(_) => ClientError::TornDown,
-            _ if reason.is_empty() => ClientError::EndedByCamera,
+            Step::Playing if reason.is_empty() => ClientError::EndedByCamera,
+            _ if reason.is_empty() => ClientError::Closed("closed by the camera before it played".to_owned()),
             _ => ClientError::Closed(reason.to_owned()),
         };
         self.session = None;
@@ -574,6 +578,9 @@ impl Client {
     /// Answers what the camera asks (RFC 2326 section 10: OPTIONS, ANNOUNCE, REDIRECT and so on may come from it).
     fn handle_request(&mut self, now: Instant, request: &rtsp_types::Request<Bytes>) {
         use rtsp_types::Method as Asked;
+        if self.asks_too_much(now) {
+            return self.end(now, ClientError::Protocol("it sends one request after the other".to_owned()));
+        }
         let cseq = request.header(&headers::CSEQ).map_or("", |value| value.as_str());
         let location = request.header(&headers::LOCATION).map(|value| value.as_str());
         let status = match request.method() {
@@ -601,6 +608,15 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    /// Our answers wait to be written: there must not be any number of them.
+    fn asks_too_much(&mut self, now: Instant) -> bool {
+        if now >= self.answered.0 + REQUESTS_PERIOD {
+            self.answered = (now, 0);
+        }
+        self.answered.1 += 1;
+        self.answered.1 > REQUESTS_MAX
     }
 
     /// An ANNOUNCE that repeats the description changes nothing; any other asks for a new attempt.
@@ -776,6 +792,9 @@ const NOT_FOUND: u16 = 404;
 const INVALID_RANGE: u16 = 457;
 const AGGREGATE_NOT_ALLOWED: u16 = 459;
 const UNSUPPORTED_TRANSPORT: u16 = 461;
+/// Cameras that ask at all do so every few seconds.
+const REQUESTS_MAX: u32 = 50;
+const REQUESTS_PERIOD: Duration = Duration::from_secs(10);
 /// A camera that does not answer TEARDOWN is left without.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Whatever timeout a camera tells, it is not asked more often.

@@ -76,10 +76,8 @@ impl VideoTrack {
             return Err(format!("over {}", printable(&media.proto)));
         }
         let mut unsupported = None;
-        for payload_type in media.fmt.split_ascii_whitespace().filter_map(|fmt| fmt.parse::<u8>().ok()) {
-            if payload_type > 127 {
-                continue;
-            }
+        let formats = media.fmt.split_ascii_whitespace().take(PAYLOAD_TYPES_MAX);
+        for payload_type in formats.filter_map(|format| format.parse::<u8>().ok()).filter(|it| *it <= 127) {
             let (name, clock_rate_hz) = encoding(media, payload_type);
             let Some(codec) = codec_of_name(&name) else {
                 unsupported = unsupported.or(Some(printable(&name)));
@@ -260,6 +258,8 @@ fn printable(word: &str) -> String {
 
 /// RFC 6184 and RFC 7798 allow no other.
 const CLOCK_RATE_HZ: u32 = 90_000;
+/// There are no more; a line of 64 KiB could name some of them thousands of times.
+const PAYLOAD_TYPES_MAX: usize = 128;
 /// H.264 allows 32 SPS and 256 PPS; a description never needs more than a few.
 const PARAMETER_SETS_MAX: usize = 64;
 

@@ -629,6 +629,22 @@ fn answers_the_cameras_requests() {
 }
 
 #[test]
+fn a_camera_that_floods_requests_is_left() {
+    let mut attempt = Attempt::playing_over_tcp(config());
+    attempt.receive(&b"OPTIONS * RTSP/1.0\r\nCSeq: 5\r\n\r\n".repeat(51));
+    assert_eq!(attempt.ended(), ClientError::Protocol("it sends one request after the other".to_owned()));
+    assert_eq!(attempt.requests().len(), 51, "50 answers and a TEARDOWN");
+
+    let mut attempt = Attempt::playing_over_tcp(config());
+    for seq in 0..60 {
+        attempt.receive(b"OPTIONS * RTSP/1.0\r\nCSeq: 5\r\n\r\n");
+        attempt.media(seq);
+        attempt.pass(Duration::from_secs(1));
+    }
+    assert!(!attempt.outputs.iter().any(|output| matches!(output, ClientOutput::Ended(_))));
+}
+
+#[test]
 fn a_bye_of_the_video_source_ends_the_session() {
     let mut attempt = Attempt::playing_over_tcp(config());
     attempt.media(1);
@@ -681,10 +697,22 @@ fn a_closed_connection_ends_the_attempt_once() {
         attempt.ended().to_string(),
         "the connection to the camera was lost: connection reset by peer"
     );
-    assert!(attempt.outputs.is_empty());
     attempt.media(1);
     attempt.pass(Duration::from_secs(100));
     assert!(attempt.outputs.is_empty());
+
+    let mut attempt = Attempt::new(config());
+    attempt.request();
+    attempt.client.handle_closed(attempt.now, "");
+    attempt.poll();
+    assert_eq!(
+        attempt.ended().to_string(),
+        "the connection to the camera was lost: closed by the camera before it played"
+    );
+    let mut attempt = Attempt::playing_over_tcp(config());
+    attempt.client.handle_closed(attempt.now, "");
+    attempt.poll();
+    assert_eq!(attempt.ended(), ClientError::EndedByCamera);
 }
 
 proptest! {
