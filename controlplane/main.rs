@@ -1,3 +1,207 @@
-//! The program.
+//! The program: settings → database → shards → HTTP → an ordered end.
 
-fn main() {}
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use lanecast::config::{Config, ConfigError};
+use lanecast::control_plane::{ControlPlane, Limits};
+use lanecast::definition::{Definition, InputDefinition, Transport};
+use lanecast::http::{ServerLimits, bind, router, serve};
+use lanecast::shards::Shard;
+use lanecast::source_id::SourceId;
+use lanecast::store::Store;
+use lanecast_shard::{DataPlane, Events, StartError};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let config = match Config::from_process() {
+        Ok(config) => config,
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("lanecast: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    lanecast::log::start(&config.log);
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
+    raise_file_limit(config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("blocking")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .context("cannot start the control thread")?;
+    let result = runtime.block_on(serve_until_told(config));
+    // A name look-up may block for long; nothing waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
+    let mut told = StopSignals::new()?;
+    let (store, streams) = Store::open(&config.data_dir).context("cannot open the database")?;
+    let address = config.http.bind;
+    let listener = bind(address).with_context(|| format!("cannot listen on {address} (http.bind)"))?;
+    let (data_plane, events) = start_data_plane(config)?;
+    let shards: Vec<Shard> = data_plane.shards().iter().map(Shard::from).collect();
+    let limits = Limits { body_bytes: config.http.max_body_bytes, sessions: config.max_sessions };
+    let control = ControlPlane::new(limits, config.source, shards, store);
+    let event_task = tokio::spawn(take_events(control.clone(), events));
+    control
+        .restore(streams)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot restore the streams: {}", error.reason()))?;
+    let _demo = if config.demo { Some(start_demo(&control, &listener).await?) } else { None };
+    info!(address = %listener.local_addr()?, shards = data_plane.shards().len(), "lanecast is ready");
+    let server = tokio::spawn(serve(
+        listener,
+        router(control.clone(), &config.http.cors_origins),
+        ServerLimits { connections: config.http.max_connections, header_timeout: config.http.header_timeout },
+        control.stopping(),
+    ));
+    told.wait().await;
+    info!("stopping");
+    tokio::spawn(async move {
+        told.wait().await;
+        std::process::exit(1);
+    });
+    control.stop();
+    match control.stop_shards(SHARDS_PATIENCE).await {
+        true => data_plane.join(),
+        false => warn!("a shard did not stop in time"),
+    }
+    // A task that panicked has already said so.
+    let _ = server.await;
+    event_task.abort();
+    let _ = event_task.await;
+    if let Some(control) = Arc::into_inner(control) {
+        control.close();
+    }
+    info!("stopped");
+    Ok(())
+}
+
+async fn take_events(control: Arc<ControlPlane>, mut events: Events) {
+    while let Some(event) = events.recv().await {
+        control.handle_event(event);
+    }
+}
+
+/// On a machine without IPv6 the default address cannot be bound; IPv4 alone is then what was meant.
+fn start_data_plane(config: &Config) -> anyhow::Result<(DataPlane, Events)> {
+    let started = match DataPlane::start(&config.data_plane) {
+        Err(StartError::Bind { source, .. }) if !config.udp_bind_given && is_no_ipv6(&source) => {
+            warn!("no IPv6 on this machine: UDP takes IPv4 only");
+            let udp_bind = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            DataPlane::start(&lanecast_shard::DataPlaneConfig { udp_bind, ..config.data_plane.clone() })
+        }
+        started => started,
+    };
+    started.context("cannot start the data plane (wsc.udp_bind, wsc.udp_port, shards)")
+}
+
+fn is_no_ipv6(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+        || code == Some(nix::errno::Errno::EADDRNOTAVAIL as i32)
+}
+
+/// Starts the built-in camera and shows its streams as long as the process lives.
+async fn start_demo(
+    control: &ControlPlane,
+    listener: &TcpListener,
+) -> anyhow::Result<lanecast_camera::DemoCamera> {
+    let camera = lanecast_camera::start_demo((Ipv4Addr::LOCALHOST, 0).into())
+        .context("cannot start the demo camera")?;
+    for (name, url) in DEMO_STREAMS.iter().zip(camera.urls()) {
+        let url = url.parse().context("the demo camera has a strange URL")?;
+        let input = InputDefinition {
+            label: "demo".into(),
+            url,
+            username: None,
+            password: None,
+            priority: 0,
+            transport: Transport::Auto,
+        };
+        let definition =
+            Definition { inputs: vec![input], should_record: false, restart_interval_secs: None };
+        let added = control.add_unstored(SourceId::Text((*name).into()), definition).await;
+        match added {
+            Ok(true) => {}
+            Ok(false) => warn!(stream = name, "the demo leaves a stream of this name as it is"),
+            Err(error) => anyhow::bail!("cannot add the demo's streams: {}", error.reason()),
+        }
+    }
+    print_demo(listener.local_addr()?.port());
+    Ok(camera)
+}
+
+fn print_demo(port: u16) {
+    println!("The demo camera runs. Open:");
+    println!("  http://localhost:{port}/            the streams");
+    println!("  http://localhost:{port}/swagger-ui/ the API");
+    for name in DEMO_STREAMS {
+        println!("  ws://localhost:{port}/streams/{name}/wsc-rtp");
+    }
+}
+
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Every connection and session is a file descriptor, and the usual soft limit is 1024.
+fn raise_file_limit(config: &Config) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%error, "the limit of open files stays low");
+        return;
+    }
+    let wanted = (config.http.max_connections + config.max_sessions) as u64 + OTHER_FILES;
+    if hard < wanted {
+        warn!(limit = hard, wanted, "the limit of open files is lower than the settings allow for");
+    }
+}
+
+/// The streams of `--demo`, in the order of the demo camera's URLs.
+const DEMO_STREAMS: [&str; 2] = ["demo", "demo-h265"];
+/// Of the five seconds in which the server ends.
+const SHARDS_PATIENCE: Duration = Duration::from_secs(4);
+/// The system's resolver blocks one each.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// Cameras, rings, the database.
+const OTHER_FILES: u64 = 1024;

@@ -1,0 +1,219 @@
+//! `/metrics`: the counters as Prometheus text (exposition format 0.0.4), read from the shards when asked.
+
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use lanecast_shard::{ShardStatistics, StreamId, StreamStatistics};
+
+use crate::api::State as StreamState;
+use crate::control_plane::ControlPlane;
+use crate::registry::Registry;
+
+/// Counters and gauges, per shard and per stream.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+pub async fn metrics(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, &'static str); 1], String) {
+    let statistics = control.statistics().await;
+    let text = render(&control.registry(), &statistics);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+fn render(registry: &Registry, statistics: &[(usize, Option<ShardStatistics>)]) -> String {
+    let mut page = Page(String::new());
+    page.one("lanecast_build_info", "gauge", "The program.", &label("version", env!("CARGO_PKG_VERSION")), 1);
+    page.one("lanecast_streams", "gauge", "Streams.", "", registry.stream_count());
+    page.one("lanecast_sessions", "gauge", "Viewer sessions.", "", registry.session_count());
+    page.shards(statistics);
+    page.states(registry);
+    page.streams(registry, statistics);
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, labels: &str, value: impl Display) {
+        self.head(name, kind, help);
+        self.sample(name, labels, value);
+    }
+
+    fn shards(&mut self, statistics: &[(usize, Option<ShardStatistics>)]) {
+        self.head("lanecast_shard_up", "gauge", "1 where the shard answers.");
+        for (index, answer) in statistics {
+            self.sample("lanecast_shard_up", &label("shard", index), u8::from(answer.is_some()));
+        }
+        for (name, kind, help, read) in SHARD_METRICS {
+            self.head(name, kind, help);
+            for shard in statistics.iter().filter_map(|(_, answer)| answer.as_ref()) {
+                self.sample(name, &label("shard", shard.shard), read(shard));
+            }
+        }
+    }
+
+    fn states(&mut self, registry: &Registry) {
+        self.head("lanecast_stream_state", "gauge", "1 for the state that the stream is in.");
+        for (_, stream) in registry.streams() {
+            let now = StreamState::from(stream.status.state);
+            for state in
+                [StreamState::Active, StreamState::Inactive, StreamState::Connecting, StreamState::Error]
+            {
+                let labels = format!(
+                    "{},{}",
+                    label("source_id", &stream.source_id),
+                    label("state", format!("{state:?}"))
+                );
+                self.sample("lanecast_stream_state", &labels, u8::from(state == now));
+            }
+        }
+    }
+
+    fn streams(&mut self, registry: &Registry, statistics: &[(usize, Option<ShardStatistics>)]) {
+        let named: Vec<(String, &StreamStatistics)> = statistics
+            .iter()
+            .filter_map(|(_, answer)| answer.as_ref())
+            .flat_map(|shard| shard.streams.iter().map(move |(id, counters)| (shard.shard, *id, counters)))
+            .filter_map(|(shard, id, counters)| Some((stream_labels(registry, shard, id)?, counters)))
+            .collect();
+        for (name, kind, help, read) in STREAM_METRICS {
+            self.head(name, kind, help);
+            for (labels, counters) in &named {
+                self.sample(name, labels, read(counters));
+            }
+        }
+    }
+}
+
+/// `None`: the stream was removed while its shard counted.
+fn stream_labels(registry: &Registry, shard: usize, id: StreamId) -> Option<String> {
+    let stream = registry.stream(id)?;
+    Some(format!("{},{}", label("source_id", &stream.source_id), label("shard", shard)))
+}
+
+fn label(name: &str, value: impl Display) -> String {
+    let value = value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
+}
+
+type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus counts in doubles")]
+const SHARD_METRICS: &[Metric<ShardStatistics>] = &[
+    ("lanecast_shard_turns_total", "counter", "Turns of the loop.", |s| s.turns as f64),
+    ("lanecast_shard_submissions_total", "counter", "Submissions to the ring.", |s| s.submissions as f64),
+    ("lanecast_shard_sends_total", "counter", "Segmented sends.", |s| s.sends as f64),
+    ("lanecast_shard_send_errors_total", "counter", "Sends that the kernel refused.", |s| {
+        s.send_errors as f64
+    }),
+    ("lanecast_shard_datagrams_dropped_total", "counter", "Datagrams of no known session.", |s| {
+        s.datagrams_dropped as f64
+    }),
+    ("lanecast_shard_cpu_seconds_total", "counter", "CPU time of the thread.", |s| s.cpu_us as f64 / 1e6),
+    ("lanecast_shard_gso", "gauge", "1 while segmented sends work.", |s| f64::from(u8::from(s.gso))),
+];
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus counts in doubles")]
+const STREAM_METRICS: &[Metric<StreamStatistics>] = &[
+    ("lanecast_stream_packets_received_total", "counter", "RTP packets from the camera.", |s| {
+        s.packets_received as f64
+    }),
+    ("lanecast_stream_packets_lost_total", "counter", "RTP packets of the camera that never came.", |s| {
+        s.packets_lost as f64
+    }),
+    (
+        "lanecast_stream_packets_dropped_total",
+        "counter",
+        "Packets of the camera that could not be used.",
+        |s| s.packets_dropped as f64,
+    ),
+    ("lanecast_stream_bytes_received_total", "counter", "Bytes from the camera.", |s| {
+        s.bytes_received as f64
+    }),
+    ("lanecast_stream_access_units_total", "counter", "Access units packetized.", |s| s.access_units as f64),
+    ("lanecast_stream_packets_packetized_total", "counter", "Packets made, before fan-out.", |s| {
+        s.packets_packetized as f64
+    }),
+    ("lanecast_stream_packets_sent_total", "counter", "Packets handed to the kernel for viewers.", |s| {
+        s.packets_sent as f64
+    }),
+    ("lanecast_stream_bytes_sent_total", "counter", "Bytes handed to the kernel for viewers.", |s| {
+        s.bytes_sent as f64
+    }),
+    ("lanecast_stream_packets_skipped_total", "counter", "Packets that a viewer could not take.", |s| {
+        s.packets_skipped as f64
+    }),
+    ("lanecast_stream_reconnects_total", "counter", "Connection attempts after the first.", |s| {
+        s.reconnects as f64
+    }),
+    ("lanecast_stream_viewers", "gauge", "Viewers now.", |s| s.viewers as f64),
+    ("lanecast_stream_gop_cache_bytes", "gauge", "Bytes in the GOP cache.", |s| s.gop_cache_bytes as f64),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::tests::definition;
+    use crate::source_id::SourceId;
+
+    fn page() -> String {
+        let mut registry = Registry::new(2);
+        let source_id = SourceId::Text("front \"door\" \\1".into());
+        let id = registry.insert(source_id, definition("rtsp://cam/?token=abcd"), true).unwrap();
+        let counters = StreamStatistics { packets_sent: 12, viewers: 3, ..Default::default() };
+        let gone = (StreamId(99), StreamStatistics::default());
+        let shard = ShardStatistics {
+            cpu_us: 1_500_000,
+            gso: true,
+            streams: vec![(id, counters), gone],
+            ..Default::default()
+        };
+        render(&registry, &[(0, Some(shard)), (1, None)])
+    }
+
+    #[test]
+    fn shards_and_streams_have_their_samples() {
+        let page = page();
+        for line in [
+            "lanecast_streams 1",
+            "lanecast_shard_up{shard=\"0\"} 1",
+            "lanecast_shard_up{shard=\"1\"} 0",
+            "lanecast_shard_cpu_seconds_total{shard=\"0\"} 1.5",
+            "lanecast_shard_gso{shard=\"0\"} 1",
+            "lanecast_stream_packets_sent_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 12",
+            "lanecast_stream_state{source_id=\"front \\\"door\\\" \\\\1\",state=\"Connecting\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+    }
+
+    #[test]
+    fn every_sample_stands_below_its_type() {
+        let mut current = String::new();
+        for line in page().lines() {
+            match line.strip_prefix("# TYPE ") {
+                Some(rest) => current = rest.split(' ').next().unwrap().to_owned(),
+                None if line.starts_with('#') => {}
+                None => assert_eq!(line.split(['{', ' ']).next().unwrap(), current),
+            }
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let page = page();
+        assert!(!page.contains("s3cret") && !page.contains("abcd"));
+    }
+}

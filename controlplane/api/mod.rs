@@ -1,0 +1,14 @@
+//! The resources: one file each, its bodies, its checks and its handlers.
+
+pub mod health;
+pub mod metrics;
+pub mod page;
+pub mod recordings;
+pub mod sessions;
+mod stream_body;
+mod stream_view;
+pub mod streams;
+pub mod wsc_rtp;
+
+pub use stream_body::{CreateStream, InputBody, PatchStream};
+pub use stream_view::{ActiveInput, InputView, State, StreamView};

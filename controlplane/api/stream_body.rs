@@ -1,0 +1,483 @@
+//! What a client may say of a stream, and how it becomes a [`Definition`].
+
+use std::ops::RangeInclusive;
+
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Deserializer};
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::definition::{Definition, InputDefinition, Secret, Transport};
+use crate::http::ApiError;
+use crate::shown_url::shown_url;
+use crate::source_id::{SourceId, is_printable};
+
+/// A new stream. Either `rtsp_url` (revision 1) or `rtsp_inputs` (revision 2); with both, `rtsp_inputs` counts.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CreateStream {
+    /// The operator's name for it; comes back as it was given. A number and a string of the same text are duplicates.
+    pub source_id: SourceId,
+    /// The camera. User info in it takes the place of `username` and `password`.
+    #[schema(example = "rtsp://192.168.1.20:554/stream1")]
+    pub rtsp_url: Option<String>,
+    /// Ways to reach the camera, at most 16.
+    pub rtsp_inputs: Option<Vec<InputBody>>,
+    /// For every input without user info in its URL.
+    pub username: Option<Hidden>,
+    /// For every input without user info in its URL. Never shown again.
+    pub password: Option<Hidden>,
+    /// Whether to record it.
+    pub should_record: Option<bool>,
+    /// Pause before every new attempt in seconds, 1 to 86400; by default it grows from attempt to attempt.
+    pub restart_interval_secs: Option<u64>,
+    /// For every input that does not say its own.
+    pub transport: Option<Transport>,
+}
+
+/// One way to reach the camera.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct InputBody {
+    /// The operator's name for it, at most 128 bytes.
+    pub label: String,
+    /// Its URL, with or without user info.
+    pub url: String,
+    /// Lower is tried first; equal ones in the order given.
+    pub priority: i64,
+    /// Which transport to ask for.
+    pub transport: Option<Transport>,
+}
+
+/// What to change; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct PatchStream {
+    /// May only repeat what it is.
+    pub source_id: Option<SourceId>,
+    /// Replaces all inputs by this one.
+    pub rtsp_url: Option<String>,
+    /// Replaces all inputs. An input without user info keeps the credentials of a present input on the same host;
+    /// one whose URL reads as the server shows it stays as it is.
+    pub rtsp_inputs: Option<Vec<InputBody>>,
+    /// For every input without user info in a URL of this body; `null` clears it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub username: Option<Option<Hidden>>,
+    /// For every input without user info in a URL of this body; `null` clears it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub password: Option<Option<Hidden>>,
+    /// Whether to record it.
+    pub should_record: Option<bool>,
+    /// Pause before every new attempt in seconds, 1 to 86400; `null` goes back to the default.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
+    pub restart_interval_secs: Option<Option<u64>>,
+    /// For every input that does not say its own in this body.
+    pub transport: Option<Transport>,
+}
+
+/// A text of a request that must not be shown.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl CreateStream {
+    /// Checks everything; the first fault is the error.
+    pub fn into_definition(self) -> Result<(SourceId, Definition), ApiError> {
+        if let Some(fault) = self.source_id.fault() {
+            return Err(ApiError::invalid_value("source_id", fault));
+        }
+        let username = credential("username", self.username)?;
+        let password = credential("password", self.password)?;
+        let mut inputs = read_inputs(self.rtsp_url, self.rtsp_inputs)?
+            .ok_or_else(|| ApiError::missing_field("missing field `rtsp_url` (or `rtsp_inputs`)."))?;
+        for input in inputs.iter_mut().filter(|input| !input.has_own_credentials) {
+            input.username.clone_from(&username);
+            input.password.clone_from(&password);
+        }
+        let definition = Definition {
+            inputs: inputs.into_iter().map(|input| input.define(self.transport)).collect(),
+            should_record: self.should_record.unwrap_or(false),
+            restart_interval_secs: interval(self.restart_interval_secs)?,
+        };
+        Ok((self.source_id, definition))
+    }
+}
+
+impl PatchStream {
+    /// What is wanted once this is applied to what was wanted.
+    pub fn apply(self, source_id: &SourceId, before: &Definition) -> Result<Definition, ApiError> {
+        if self.source_id.is_some_and(|new| new.to_string() != source_id.to_string()) {
+            return Err(ApiError::invalid_value("source_id", "cannot be changed"));
+        }
+        let username = self.username.map(|name| credential("username", name)).transpose()?;
+        let password = self.password.map(|word| credential("password", word)).transpose()?;
+        let mut inputs = match read_inputs(self.rtsp_url, self.rtsp_inputs)? {
+            Some(mut inputs) => {
+                inputs.iter_mut().for_each(|input| input.inherit(&before.inputs));
+                inputs
+            }
+            None => before.inputs.iter().map(|input| CheckedInput::present(input, self.transport)).collect(),
+        };
+        for input in inputs.iter_mut().filter(|input| !input.has_own_credentials) {
+            if let Some(username) = &username {
+                input.username.clone_from(username);
+            }
+            if let Some(password) = &password {
+                input.password.clone_from(password);
+            }
+        }
+        Ok(Definition {
+            inputs: inputs.into_iter().map(|input| input.define(self.transport)).collect(),
+            should_record: self.should_record.unwrap_or(before.should_record),
+            restart_interval_secs: match self.restart_interval_secs {
+                Some(seconds) => interval(seconds)?,
+                None => before.restart_interval_secs,
+            },
+        })
+    }
+}
+
+/// An input whose URL is read, before it has its defaults.
+struct CheckedInput {
+    label: String,
+    url: Url,
+    username: Option<Secret>,
+    password: Option<Secret>,
+    has_own_credentials: bool,
+    priority: i64,
+    transport: Option<Transport>,
+}
+
+impl CheckedInput {
+    fn read(field: &str, label: String, url: &str, priority: i64) -> Result<Self, ApiError> {
+        let mut url = camera_url(field, url)?;
+        let has_own_credentials = !url.username().is_empty() || url.password().is_some();
+        let (username, password) = take_user_info(field, &mut url)?;
+        Ok(Self { label, url, username, password, has_own_credentials, priority, transport: None })
+    }
+
+    /// An input that the body does not mention.
+    fn present(input: &InputDefinition, transport: Option<Transport>) -> Self {
+        Self {
+            label: input.label.clone(),
+            url: input.url.clone(),
+            username: input.username.clone(),
+            password: input.password.clone(),
+            has_own_credentials: false,
+            priority: input.priority,
+            transport: transport.or(Some(input.transport)),
+        }
+    }
+
+    /// Views show no secret, so an input that comes back as it was shown keeps its own. Credentials otherwise
+    /// stay with their host: who may only change a URL must not be able to send them elsewhere.
+    fn inherit(&mut self, present: &[InputDefinition]) {
+        if self.has_own_credentials {
+            return;
+        }
+        let same = present.iter().find(|input| shown_url(&input.url) == self.url.as_str());
+        let same_host = || present.iter().find(|input| input.url.host_str() == self.url.host_str());
+        let Some(source) = same.or_else(same_host) else { return };
+        self.username.clone_from(&source.username);
+        self.password.clone_from(&source.password);
+        if let Some(same) = same {
+            self.url = same.url.clone();
+            self.transport = self.transport.or(Some(same.transport));
+        }
+    }
+
+    fn define(self, transport: Option<Transport>) -> InputDefinition {
+        InputDefinition {
+            label: self.label,
+            url: self.url,
+            username: self.username,
+            password: self.password,
+            priority: self.priority,
+            transport: self.transport.or(transport).unwrap_or_default(),
+        }
+    }
+}
+
+/// The inputs of a body, best first; `None` if it names none.
+fn read_inputs(
+    rtsp_url: Option<String>,
+    rtsp_inputs: Option<Vec<InputBody>>,
+) -> Result<Option<Vec<CheckedInput>>, ApiError> {
+    match (rtsp_inputs, rtsp_url) {
+        (Some(inputs), _) if !inputs.is_empty() => read_list(inputs).map(Some),
+        (_, Some(url)) => {
+            CheckedInput::read("rtsp_url", LABEL.to_owned(), &url, 0).map(|input| Some(vec![input]))
+        }
+        (Some(_), None) => Err(ApiError::invalid_value("rtsp_inputs", "is empty")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_list(bodies: Vec<InputBody>) -> Result<Vec<CheckedInput>, ApiError> {
+    if bodies.len() > INPUTS_MAX {
+        return Err(ApiError::invalid_value("rtsp_inputs", format!("has more than {INPUTS_MAX} entries")));
+    }
+    let mut inputs = Vec::with_capacity(bodies.len());
+    for (index, body) in bodies.into_iter().enumerate() {
+        check_text(&format!("rtsp_inputs[{index}].label"), &body.label, LABEL_BYTES_MAX)?;
+        let field = format!("rtsp_inputs[{index}].url");
+        let mut input = CheckedInput::read(&field, body.label, &body.url, body.priority)?;
+        input.transport = body.transport;
+        inputs.push(input);
+    }
+    inputs.sort_by_key(|input| input.priority);
+    Ok(inputs)
+}
+
+/// A URL that a source can try: `rtsp`, with a host.
+fn camera_url(field: &str, text: &str) -> Result<Url, ApiError> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(ApiError::invalid_url(field, format!("it is longer than {URL_BYTES_MAX} bytes")));
+    }
+    let mut url = Url::parse(text.trim()).map_err(|error| ApiError::invalid_url(field, error))?;
+    if url.scheme() != "rtsp" {
+        return Err(ApiError::unsupported_scheme(field, url.scheme()));
+    }
+    let host = url.host_str().unwrap_or_default();
+    if host.is_empty() {
+        return Err(ApiError::invalid_url(field, "it has no host"));
+    }
+    if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':')) {
+        return Err(ApiError::invalid_url(field, "its host is neither an address nor a name"));
+    }
+    if url.port() == Some(0) {
+        return Err(ApiError::invalid_url(field, "its port is 0"));
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// Moves user info out of the URL, percent-decoded.
+fn take_user_info(field: &str, url: &mut Url) -> Result<(Option<Secret>, Option<Secret>), ApiError> {
+    let decode = |text: &str| match percent_decode_str(text).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(ApiError::invalid_url(field, "its user info is not UTF-8")),
+    };
+    let username = match url.username() {
+        "" => None,
+        name => Some(decode(name)?),
+    };
+    let password = url.password().map(decode).transpose()?;
+    for text in [&username, &password].into_iter().flatten() {
+        check_text(&format!("the user info of {field}"), text, CREDENTIAL_BYTES_MAX)?;
+    }
+    // Both fail only without a host, and there is one.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    Ok((username.map(Secret), password.map(Secret)))
+}
+
+fn credential(field: &str, text: Option<Hidden>) -> Result<Option<Secret>, ApiError> {
+    let Some(Hidden(text)) = text else { return Ok(None) };
+    check_text(field, &text, CREDENTIAL_BYTES_MAX)?;
+    Ok(Some(Secret(text)))
+}
+
+/// A line break in a credential or a label could forge a line of RTSP or of the log.
+fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
+    if text.len() > bytes_max {
+        return Err(ApiError::invalid_value(field, format!("is longer than {bytes_max} bytes")));
+    }
+    match text.chars().all(is_printable) {
+        true => Ok(()),
+        false => Err(ApiError::invalid_value(field, "holds a character that cannot be printed")),
+    }
+}
+
+fn interval(seconds: Option<u64>) -> Result<Option<u64>, ApiError> {
+    match seconds {
+        Some(seconds) if !INTERVAL_SECONDS.contains(&seconds) => {
+            let reason = format!("is not from {} to {}", INTERVAL_SECONDS.start(), INTERVAL_SECONDS.end());
+            Err(ApiError::invalid_value("restart_interval_secs", reason))
+        }
+        seconds => Ok(seconds),
+    }
+}
+
+/// `null` is a value of its own: it clears.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// What the only input of revision 1 is called.
+const LABEL: &str = "main";
+const LABEL_BYTES_MAX: usize = 128;
+/// More ways to one camera than any site has.
+const INPUTS_MAX: usize = 16;
+/// RTSP servers cut request lines off at 4 KiB and less.
+const URL_BYTES_MAX: usize = 2048;
+const CREDENTIAL_BYTES_MAX: usize = 256;
+/// From "at once" to once a day.
+const INTERVAL_SECONDS: RangeInclusive<u64> = 1..=86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn create(body: Value) -> Result<(SourceId, Definition), ApiError> {
+        serde_json::from_value::<CreateStream>(body).unwrap().into_definition()
+    }
+
+    fn define(body: Value) -> Definition {
+        create(body).unwrap().1
+    }
+
+    fn patch(before: &Definition, body: Value) -> Result<Definition, ApiError> {
+        serde_json::from_value::<PatchStream>(body).unwrap().apply(&SourceId::Number(7), before)
+    }
+
+    fn credentials(input: &InputDefinition) -> (Option<&str>, Option<&str>) {
+        (input.username.as_ref().map(|s| s.0.as_str()), input.password.as_ref().map(|s| s.0.as_str()))
+    }
+
+    fn with_url(url: &str) -> Result<Definition, ApiError> {
+        create(json!({"source_id": 7, "rtsp_url": url})).map(|(_, definition)| definition)
+    }
+
+    #[test]
+    fn revision_1_has_one_input() {
+        let body = json!({"source_id": 7, "rtsp_url": "rtsp://cam/live", "username": "u", "password": "p",
+            "should_record": true, "restart_interval_secs": 5});
+        let (source_id, definition) = create(body).unwrap();
+        assert_eq!(source_id, SourceId::Number(7));
+        assert_eq!((definition.should_record, definition.restart_interval_secs), (true, Some(5)));
+        let [input] = definition.inputs.as_slice() else { panic!() };
+        assert_eq!((input.url.as_str(), credentials(input)), ("rtsp://cam/live", (Some("u"), Some("p"))));
+    }
+
+    #[test]
+    fn revision_2_is_sorted_by_priority() {
+        let input =
+            |label: &str, priority: i64| json!({"label": label, "url": "rtsp://cam/", "priority": priority});
+        let inputs = [input("c", 2), input("a", -1), input("d", 2), input("b", 0)];
+        let definition = define(json!({"source_id": "x", "rtsp_inputs": inputs}));
+        let labels: Vec<&str> = definition.inputs.iter().map(|input| input.label.as_str()).collect();
+        assert_eq!(labels, ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn user_info_is_taken_out_decoded_and_wins() {
+        let url = "rtsp://ad%40min:p%3Aw@cam:554/live#x";
+        let definition = define(json!({"source_id": 7, "rtsp_url": url, "username": "u", "password": "p"}));
+        assert_eq!(definition.inputs[0].url.as_str(), "rtsp://cam:554/live");
+        assert_eq!(credentials(&definition.inputs[0]), (Some("ad@min"), Some("p:w")));
+    }
+
+    #[test]
+    fn urls_that_no_camera_has_are_refused() {
+        for url in [
+            "",
+            "cam",
+            "192.168.1.5/live",
+            "rtsp:",
+            "rtsp:///live",
+            "rtsp://",
+            "rtsp://:554/",
+            "rtsp://cam:0/",
+            "rtsp://cam:99999/",
+            "rtsp://a b/",
+            "rtsp://b%C3%BCro/",
+            "rtsp://u:p#w@cam/",
+            "rtsp://%ff:x@cam/",
+        ] {
+            assert_eq!(with_url(url).unwrap_err().code(), "invalid_url", "{url}");
+        }
+        let long = format!("rtsp://cam/{}", "x".repeat(URL_BYTES_MAX));
+        assert_eq!(with_url(&long).unwrap_err().code(), "invalid_url");
+        for url in ["rtsp://10.0.0.1", "rtsp://[::1]:8554/x", "RTSP://Cam_1.local/x", " rtsp://cam/ "] {
+            assert!(with_url(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_rtsp_is_spoken() {
+        for url in ["rtsps://cam/", "http://cam/", "file:///etc/passwd", "rtmp://cam/x"] {
+            let error = with_url(url).unwrap_err();
+            assert_eq!((error.status().as_u16(), error.code()), (422, "unsupported_scheme"), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_line_break_comes_through_a_credential() {
+        assert_eq!(with_url("rtsp://a%0d%0ab:c@cam/").unwrap_err().code(), "invalid_value");
+        let body = json!({"source_id": 7, "rtsp_url": "rtsp://cam/", "password": "a\nb"});
+        assert_eq!(create(body).unwrap_err().code(), "invalid_value");
+    }
+
+    #[test]
+    fn bounds_are_named() {
+        let refusal = |extra: Value| {
+            let mut body = json!({"source_id": 7, "rtsp_url": "rtsp://cam/"});
+            body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            create(body).unwrap_err().reason().to_owned()
+        };
+        assert!(
+            refusal(json!({"restart_interval_secs": 0})).starts_with("restart_interval_secs is not from 1")
+        );
+        assert!(refusal(json!({"restart_interval_secs": 86_401})).starts_with("restart_interval_secs"));
+        assert!(refusal(json!({"source_id": ""})).starts_with("source_id is empty"));
+        let input = json!({"label": "x", "url": "rtsp://cam/", "priority": 0});
+        assert!(refusal(json!({"rtsp_inputs": vec![input; 17]})).starts_with("rtsp_inputs has more than 16"));
+        let input = json!({"label": "x", "url": "cam", "priority": 0});
+        assert!(refusal(json!({"rtsp_inputs": [input]})).starts_with("rtsp_inputs[0].url"));
+        let error = create(json!({"source_id": 7})).unwrap_err();
+        assert_eq!(error.code(), "missing_field");
+        assert!(error.reason().contains("rtsp_url"));
+        assert_eq!(create(json!({"source_id": 7, "rtsp_inputs": []})).unwrap_err().code(), "invalid_value");
+    }
+
+    #[test]
+    fn an_empty_patch_changes_nothing() {
+        let before =
+            define(json!({"source_id": 7, "rtsp_url": "rtsp://u:p@cam/?token=t", "transport": "udp"}));
+        assert_eq!(patch(&before, json!({})).unwrap(), before);
+        assert_eq!(patch(&before, json!({"source_id": 7, "state": "Active"})).unwrap(), before);
+        assert_eq!(patch(&before, json!({"source_id": 8})).unwrap_err().code(), "invalid_value");
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let before =
+            define(json!({"source_id": 7, "rtsp_url": "rtsp://u:p@cam/", "restart_interval_secs": 5}));
+        let after =
+            patch(&before, json!({"password": "new", "should_record": true, "transport": "tcp"})).unwrap();
+        assert_eq!(credentials(&after.inputs[0]), (Some("u"), Some("new")));
+        assert_eq!((after.should_record, after.inputs[0].transport), (true, Transport::Tcp));
+        assert_eq!(after.restart_interval_secs, Some(5));
+        let after =
+            patch(&before, json!({"username": null, "password": null, "restart_interval_secs": null}))
+                .unwrap();
+        assert_eq!((credentials(&after.inputs[0]), after.restart_interval_secs), ((None, None), None));
+    }
+
+    #[test]
+    fn a_view_sent_back_keeps_every_secret() {
+        let before =
+            define(json!({"source_id": 7, "rtsp_url": "rtsp://u:p@cam/live?token=abc", "transport": "tcp"}));
+        let input = json!({"label": "door", "url": shown_url(&before.inputs[0].url), "priority": 3});
+        let after = patch(&before, json!({"rtsp_inputs": [input]})).unwrap();
+        let expected = InputDefinition { label: "door".into(), priority: 3, ..before.inputs[0].clone() };
+        assert_eq!(after.inputs, [expected]);
+    }
+
+    #[test]
+    fn credentials_stay_with_their_host() {
+        let before = define(json!({"source_id": 7, "rtsp_url": "rtsp://u:p@cam/live"}));
+        let moved = |url: &str| patch(&before, json!({"rtsp_url": url})).unwrap().inputs.remove(0);
+        assert_eq!(credentials(&moved("rtsp://cam:8554/other")), (Some("u"), Some("p")));
+        assert_eq!(credentials(&moved("rtsp://elsewhere/live")), (None, None));
+        assert_eq!(credentials(&moved("rtsp://new:word@cam/live")), (Some("new"), Some("word")));
+    }
+}

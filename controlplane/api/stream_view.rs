@@ -1,0 +1,137 @@
+//! A stream as the API shows it: never with a credential.
+
+use lanecast_protocol::codec::Codec;
+use lanecast_protocol::wsc::StreamState;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::definition::{InputDefinition, Transport};
+use crate::registry::Stream;
+use crate::shown_url::shown_url;
+use crate::source_id::SourceId;
+
+/// A stream, as wanted and as it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamView {
+    /// As it was given.
+    pub source_id: SourceId,
+    /// The URL of the first input, without user info; secrets of its query are masked.
+    pub rtsp_url: String,
+    /// All inputs, the one to try first first.
+    pub rtsp_inputs: Vec<InputView>,
+    /// Whether it is to be recorded.
+    pub should_record: bool,
+    /// Pause before every new attempt in seconds; `null`: it grows from attempt to attempt.
+    pub restart_interval_secs: Option<u64>,
+    /// How it is.
+    pub state: State,
+    /// Why, for an operator.
+    pub state_reason: Option<String>,
+    /// The input in use.
+    pub active_input: Option<ActiveInput>,
+    /// `H264` or `H265`, once known.
+    pub codec: Option<&'static str>,
+    /// Picture width in pixels, once known.
+    pub width: Option<u32>,
+    /// Picture height in pixels, once known.
+    pub height: Option<u32>,
+    /// Start of the recording in Unix milliseconds; `null` while nothing is recorded.
+    pub recording_start_time: Option<i64>,
+    /// Ids of its WebRTC sessions.
+    pub webrtc_sessions: Vec<Uuid>,
+    /// Viewers now, of all kinds.
+    pub viewers: usize,
+    /// Index of the media thread that carries it.
+    pub shard: usize,
+}
+
+/// A way to reach the camera.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InputView {
+    /// The operator's name for it.
+    pub label: String,
+    /// Its URL, without user info; secrets of its query are masked.
+    pub url: String,
+    /// Lower is tried first.
+    pub priority: i64,
+    /// Which transport is asked for.
+    pub transport: Transport,
+}
+
+/// The input in use, as `active_source` of the WebSocket's `init` has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ActiveInput {
+    /// The operator's name for it.
+    pub label: String,
+    /// Its URL, without user info; secrets of its query are masked.
+    pub url: String,
+    /// Lower is tried first.
+    pub priority: i64,
+}
+
+/// How a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub enum State {
+    /// Pictures flow.
+    Active,
+    /// Stopped on purpose, or waiting for the next try.
+    Inactive,
+    /// A connection is being made.
+    Connecting,
+    /// The last try failed; it will be tried again.
+    Error,
+}
+
+impl From<StreamState> for State {
+    fn from(state: StreamState) -> Self {
+        match state {
+            StreamState::Active => Self::Active,
+            StreamState::Inactive => Self::Inactive,
+            StreamState::Connecting => Self::Connecting,
+            StreamState::Error => Self::Error,
+        }
+    }
+}
+
+impl From<&Stream> for StreamView {
+    fn from(stream: &Stream) -> Self {
+        let inputs: Vec<InputView> = stream.definition.inputs.iter().map(InputView::from).collect();
+        let status = &stream.status;
+        let active = status.active_input.and_then(|index| inputs.get(index));
+        Self {
+            source_id: stream.source_id.clone(),
+            rtsp_url: inputs.first().map_or_else(String::new, |input| input.url.clone()),
+            should_record: stream.definition.should_record,
+            restart_interval_secs: stream.definition.restart_interval_secs,
+            state: status.state.into(),
+            state_reason: status.reason.clone(),
+            active_input: active.map(ActiveInput::from),
+            codec: status.codec.map(Codec::rtpmap_name),
+            width: status.width,
+            height: status.height,
+            recording_start_time: None,
+            webrtc_sessions: Vec::new(),
+            viewers: stream.viewers,
+            shard: stream.shard,
+            rtsp_inputs: inputs,
+        }
+    }
+}
+
+impl From<&InputDefinition> for InputView {
+    fn from(input: &InputDefinition) -> Self {
+        Self {
+            label: input.label.clone(),
+            url: shown_url(&input.url),
+            priority: input.priority,
+            transport: input.transport,
+        }
+    }
+}
+
+impl From<&InputView> for ActiveInput {
+    fn from(input: &InputView) -> Self {
+        Self { label: input.label.clone(), url: input.url.clone(), priority: input.priority }
+    }
+}

@@ -1,0 +1,114 @@
+//! `/streams`: create, list, read, change, remove.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{HeaderName, LOCATION};
+use lanecast_shard::StreamId;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{CreateStream, PatchStream, StreamView};
+use crate::control_plane::{ControlPlane, to_the_end};
+use crate::http::{ApiError, ApiJson, ApiPath, ErrorBody};
+
+/// All streams.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamList {
+    /// The oldest first.
+    pub streams: Vec<StreamView>,
+}
+
+/// Adds a stream; it is stored and starts at once.
+#[utoipa::path(post, path = "/streams", tag = "streams", request_body = CreateStream, responses(
+    (status = 201, description = "The stream; Location is its path", body = StreamView),
+    (status = 400, description = "malformed_json, missing_field, invalid_field, invalid_url", body = ErrorBody),
+    (status = 409, description = "duplicate_source_id", body = ErrorBody),
+    (status = 413, description = "body_too_large", body = ErrorBody),
+    (status = 415, description = "unsupported_media_type", body = ErrorBody),
+    (status = 422, description = "invalid_value, unsupported_scheme", body = ErrorBody),
+    (status = 429, description = "too_many_streams", body = ErrorBody),
+    (status = 503, description = "busy", body = ErrorBody),
+))]
+pub async fn create(
+    State(control): State<Arc<ControlPlane>>,
+    ApiJson(body): ApiJson<CreateStream>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<StreamView>), ApiError> {
+    let (source_id, definition) = body.into_definition()?;
+    let location = format!("/streams/{}", utf8_percent_encode(&source_id.to_string(), NON_ALPHANUMERIC));
+    let changed = control.clone();
+    let id = to_the_end(async move { changed.create(source_id, definition).await }).await?;
+    Ok((StatusCode::CREATED, [(LOCATION, location)], view(&control, id)?))
+}
+
+/// All streams, the oldest first.
+#[utoipa::path(get, path = "/streams", tag = "streams", responses((status = 200, body = StreamList)))]
+pub async fn list(State(control): State<Arc<ControlPlane>>) -> Json<StreamList> {
+    let streams = control.registry().streams().map(|(_, stream)| StreamView::from(stream)).collect();
+    Json(StreamList { streams })
+}
+
+/// One stream.
+#[utoipa::path(get, path = "/streams/{source_id}", tag = "streams",
+    params(("source_id" = String, Path, description = "The id as percent-encoded text")),
+    responses(
+        (status = 200, body = StreamView),
+        (status = 404, description = "unknown_stream", body = ErrorBody),
+))]
+pub async fn read(
+    State(control): State<Arc<ControlPlane>>,
+    ApiPath(source_id): ApiPath<String>,
+) -> Result<Json<StreamView>, ApiError> {
+    let (_, stream) = control.stream(&source_id)?;
+    Ok(Json(StreamView::from(&stream)))
+}
+
+/// Changes a stream without dropping its viewers; what is absent stays.
+#[utoipa::path(patch, path = "/streams/{source_id}", tag = "streams", request_body = PatchStream,
+    params(("source_id" = String, Path, description = "The id as percent-encoded text")),
+    responses(
+        (status = 200, body = StreamView),
+        (status = 400, description = "malformed_json, invalid_field, invalid_url", body = ErrorBody),
+        (status = 404, description = "unknown_stream", body = ErrorBody),
+        (status = 413, description = "body_too_large", body = ErrorBody),
+        (status = 415, description = "unsupported_media_type", body = ErrorBody),
+        (status = 422, description = "invalid_value, unsupported_scheme", body = ErrorBody),
+        (status = 503, description = "busy", body = ErrorBody),
+))]
+pub async fn change(
+    State(control): State<Arc<ControlPlane>>,
+    ApiPath(source_id): ApiPath<String>,
+    ApiJson(body): ApiJson<PatchStream>,
+) -> Result<Json<StreamView>, ApiError> {
+    let changed = control.clone();
+    let change = async move {
+        changed.update(&source_id, |stream| body.apply(&stream.source_id, &stream.definition)).await
+    };
+    view(&control, to_the_end(change).await?)
+}
+
+/// Ends a stream and its sessions, and forgets it.
+#[utoipa::path(delete, path = "/streams/{source_id}", tag = "streams",
+    params(("source_id" = String, Path, description = "The id as percent-encoded text")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "unknown_stream", body = ErrorBody),
+        (status = 503, description = "busy", body = ErrorBody),
+))]
+pub async fn remove(
+    State(control): State<Arc<ControlPlane>>,
+    ApiPath(source_id): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    to_the_end(async move { control.remove(&source_id).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The stream as it is now; a removal may have come in between.
+fn view(control: &ControlPlane, id: StreamId) -> Result<Json<StreamView>, ApiError> {
+    let registry = control.registry();
+    let stream = registry.stream(id).ok_or_else(|| ApiError::busy("the stream has just been removed"))?;
+    Ok(Json(StreamView::from(stream)))
+}

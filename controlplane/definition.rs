@@ -1,0 +1,177 @@
+//! A stream as the operator wants it: its inputs with their credentials, and how it is kept.
+//!
+//! This is what the database stores and what a shard is given. How a request's body becomes one is
+//! the business of `api::streams`.
+
+use std::fmt;
+use std::time::Duration;
+
+use lanecast_protocol::rtsp::{Credentials, TransportPreference};
+use lanecast_shard::{Input, SourceConfig};
+use serde::{Deserialize, Serialize};
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::config::SourceTimeouts;
+use crate::shown_url::hidden_values;
+
+/// What the operator wants of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// At least one; the one to try first is first.
+    pub inputs: Vec<InputDefinition>,
+    /// Whether it is to be recorded.
+    pub should_record: bool,
+    /// The pause before every new attempt in seconds, in place of the back-off.
+    pub restart_interval_secs: Option<u64>,
+}
+
+/// One way to reach the camera.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputDefinition {
+    /// The operator's name for it.
+    pub label: String,
+    /// Without user info; its query may hold secrets.
+    pub url: Url,
+    /// For Basic and Digest.
+    pub username: Option<Secret>,
+    /// For Basic and Digest.
+    pub password: Option<Secret>,
+    /// Lower is tried first.
+    pub priority: i64,
+    /// Which transport to ask for.
+    pub transport: Transport,
+}
+
+/// Which transport a camera is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP first, UDP where the camera refuses it.
+    #[default]
+    Auto,
+    /// TCP only.
+    Tcp,
+    /// UDP first, TCP where the camera refuses it.
+    Udp,
+}
+
+/// A text that must not be shown; its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Definition {
+    /// What a shard's source is made from.
+    pub fn source_config(&self, timeouts: SourceTimeouts) -> SourceConfig {
+        SourceConfig {
+            inputs: self.inputs.iter().map(InputDefinition::input).collect(),
+            restart_interval: self.restart_interval_secs.map(Duration::from_secs),
+            connect_timeout: timeouts.connect,
+            reply_timeout: timeouts.reply,
+            silence_timeout: timeouts.silence,
+        }
+    }
+
+    /// A text from a camera or a shard with this stream's secrets taken out.
+    pub fn without_secrets(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in self.inputs.iter().flat_map(InputDefinition::secrets) {
+            if secret.len() >= SECRET_BYTES_MIN {
+                text = text.replace(&secret, "***");
+            }
+        }
+        text
+    }
+}
+
+impl InputDefinition {
+    fn input(&self) -> Input {
+        Input {
+            label: self.label.clone(),
+            url: self.url.clone(),
+            credentials: self.credentials(),
+            priority: self.priority,
+            transport: self.transport.into(),
+        }
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        if self.username.is_none() && self.password.is_none() {
+            return None;
+        }
+        let text =
+            |secret: &Option<Secret>| secret.as_ref().map_or_else(String::new, |secret| secret.0.clone());
+        Some(Credentials { username: text(&self.username), password: text(&self.password) })
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = String> {
+        self.password.iter().map(|secret| secret.0.clone()).chain(hidden_values(&self.url))
+    }
+}
+
+impl From<Transport> for TransportPreference {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Auto => Self::Auto,
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
+}
+
+/// A shorter secret would take pieces out of ordinary words.
+const SECRET_BYTES_MIN: usize = 4;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn definition(url: &str) -> Definition {
+        let input = InputDefinition {
+            label: "main".into(),
+            url: Url::parse(url).unwrap(),
+            username: Some(Secret("admin".into())),
+            password: Some(Secret("s3cret".into())),
+            priority: 0,
+            transport: Transport::Tcp,
+        };
+        Definition { inputs: vec![input], should_record: true, restart_interval_secs: Some(5) }
+    }
+
+    #[test]
+    fn survives_its_storage() {
+        let definition = definition("rtsp://cam/live?token=abcd");
+        let json = serde_json::to_string(&definition).unwrap();
+        assert_eq!(serde_json::from_str::<Definition>(&json).unwrap(), definition);
+    }
+
+    #[test]
+    fn debug_hides_the_credentials() {
+        let text = format!("{:?}", definition("rtsp://cam/"));
+        assert!(!text.contains("s3cret") && !text.contains("admin"), "{text}");
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_a_reason() {
+        let definition = definition("rtsp://cam/live?token=abcd");
+        let reason = definition.without_secrets("cannot read rtsp://admin:s3cret@cam/live?token=abcd");
+        assert_eq!(reason, "cannot read rtsp://admin:***@cam/live?token=***");
+    }
+
+    #[test]
+    fn a_password_alone_is_a_credential() {
+        let mut definition = definition("rtsp://cam/");
+        definition.inputs[0].username = None;
+        let credentials = definition.inputs[0].credentials().unwrap();
+        assert_eq!((credentials.username.as_str(), credentials.password.as_str()), ("", "s3cret"));
+        definition.inputs[0].password = None;
+        assert_eq!(definition.inputs[0].credentials(), None);
+    }
+}

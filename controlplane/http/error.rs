@@ -1,0 +1,199 @@
+//! The one shape of an error: a status, a stable code and a sentence for the client, and where needed
+//! a second sentence for the operator, which goes to the log and never to the client.
+
+use std::fmt::Display;
+
+use axum::Json;
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tracing::error;
+use utoipa::ToSchema;
+
+use crate::source_id::SourceId;
+use crate::store::StoreError;
+
+/// An error as the API answers it.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// For the log only.
+    internal: Option<String>,
+    headers: HeaderMap,
+}
+
+/// An error's body.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// A stable code in snake case.
+    #[schema(example = "unknown_stream")]
+    pub error: String,
+    /// A sentence; it may change.
+    #[schema(example = "There is no stream \"7\".")]
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error with this status, code and sentence.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), internal: None, headers: HeaderMap::new() }
+    }
+
+    /// 400: the body is no JSON, or a piece of it.
+    pub fn malformed_json(reason: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_json", format!("The body is not valid JSON: {reason}."))
+    }
+
+    /// 400: a field that must be there is not.
+    pub fn missing_field(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "missing_field", message)
+    }
+
+    /// 400: a field is of the wrong type.
+    pub fn invalid_field(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_field", message)
+    }
+
+    /// 422: a field is of the right type, and its value is not acceptable.
+    pub fn invalid_value(field: &str, reason: impl Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", format!("{field} {reason}."))
+    }
+
+    /// 400: a field holds no usable URL. The URL is not repeated: it may hold a password.
+    pub fn invalid_url(field: &str, reason: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_url", format!("{field} is no usable URL: {reason}."))
+    }
+
+    /// 422: a URL of a scheme that this server does not speak.
+    pub fn unsupported_scheme(field: &str, scheme: &str) -> Self {
+        let scheme: String = scheme.chars().take(32).collect();
+        let message = format!("{field} has the scheme {scheme}; this server takes rtsp only.");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_scheme", message)
+    }
+
+    /// 400: a query parameter has no acceptable value.
+    pub fn invalid_query(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_query", message)
+    }
+
+    /// 404: no such stream.
+    pub fn unknown_stream(path_text: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_stream", format!("There is no stream {path_text:?}."))
+    }
+
+    /// 404: no such session (of that stream).
+    pub fn unknown_session(session: impl Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_session", format!("There is no session {session}."))
+    }
+
+    /// 409: the id is taken.
+    pub fn duplicate_source_id(source_id: &SourceId) -> Self {
+        let message = format!("source_id {:?} is taken.", source_id.to_string());
+        Self::new(StatusCode::CONFLICT, "duplicate_source_id", message)
+    }
+
+    /// 409: nothing is recorded to play.
+    pub fn not_recorded() -> Self {
+        Self::new(StatusCode::CONFLICT, "not_recorded", "Nothing of this stream is recorded.")
+    }
+
+    /// 409: the verb has no meaning in live mode.
+    pub fn session_is_live() -> Self {
+        Self::new(StatusCode::CONFLICT, "session_is_live", "The session is live; speed is for recordings.")
+    }
+
+    /// 413: the body is too large.
+    pub fn body_too_large(limit_bytes: usize) -> Self {
+        let message = format!("The body is larger than {limit_bytes} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    /// 426: the resource is a WebSocket.
+    pub fn upgrade_required() -> Self {
+        let message = "This is a WebSocket endpoint: send a WebSocket upgrade of version 13.";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+            .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+            .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+    }
+
+    /// 429: a bound is reached.
+    pub fn too_many(what: &str, limit: usize) -> Self {
+        let code = if what == "streams" { "too_many_streams" } else { "too_many_sessions" };
+        let message = format!("The server takes at most {limit} {what}.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, message).with_retry_after()
+    }
+
+    /// 503: not now.
+    pub fn busy(reason: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", format!("Not now: {reason}.")).with_retry_after()
+    }
+
+    /// 500: a fault of ours; the sentence goes to the log only.
+    pub fn internal(reason: impl Into<String>) -> Self {
+        let message = "The server could not do this; its log says why.";
+        let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message);
+        error.internal = Some(reason.into());
+        error
+    }
+
+    /// What a bare status means, for answers that others make.
+    pub fn of_status(status: StatusCode) -> Self {
+        let (code, message) = match status {
+            StatusCode::NOT_FOUND => ("not_found", "There is nothing at this path."),
+            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "This path does not take this method."),
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                ("internal", "The server could not do this; its log says why.")
+            }
+            _ => ("refused", status.canonical_reason().unwrap_or("The request was refused.")),
+        };
+        Self::new(status, code, message)
+    }
+
+    /// Adds a header to the answer.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    fn with_retry_after(self) -> Self {
+        self.with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What the operator should know: the sentence for the log, else the client's.
+    pub fn reason(&self) -> &str {
+        self.internal.as_deref().unwrap_or(&self.message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Some(reason) = &self.internal {
+            error!(reason, code = self.code, "a request failed");
+        }
+        let body = ErrorBody { error: self.code.to_owned(), message: self.message };
+        (self.status, self.headers, Json(body)).into_response()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self {
+            code: "storage_failed",
+            message: "The change could not be stored; nothing was changed. The server's log says why.".into(),
+            ..Self::internal(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What handlers take out of a request, with our errors in place of axum's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use tokio::time::timeout;
+
+use super::ApiError;
+use crate::control_plane::ControlPlane;
+
+/// The other end of the connection, IPv4-mapped IPv6 addresses as plain IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Path parameters.
+#[derive(Debug)]
+pub struct ApiPath<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for ApiPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(_) => {
+                let message = "The path cannot be read: it is not percent-encoded UTF-8.";
+                Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", message))
+            }
+        }
+    }
+}
+
+/// A JSON object as the body, at most as long as the operator allows.
+#[derive(Debug)]
+pub struct ApiJson<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<ControlPlane>> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, control: &Arc<ControlPlane>) -> Result<Self, ApiError> {
+        check_media_type(request.headers())?;
+        let bytes = read_body(request, control.limits().body_bytes).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// Only `application/json` (or `+json`): a page of another origin cannot send it without asking first.
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    match is_json {
+        true => Ok(()),
+        false => {
+            let message = "The body must be JSON, with Content-Type: application/json.";
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+        }
+    }
+}
+
+async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, ApiError> {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(content_length);
+    if length.is_some_and(|length| length > limit_bytes) {
+        return Err(ApiError::body_too_large(limit_bytes));
+    }
+    let body = Limited::new(request.into_body(), limit_bytes).collect();
+    match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(limit_bytes)),
+        Ok(Err(_)) => {
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", "The body ended too early."))
+        }
+        Err(_) => {
+            let message = format!("The body did not come in {} s.", BODY_TIMEOUT.as_secs());
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
+        }
+    }
+}
+
+fn content_length(value: &HeaderValue) -> Option<usize> {
+    value.to_str().ok()?.trim().parse().ok()
+}
+
+/// A JSON object as a `T`; what does not fit is named.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| explain(bytes, &error));
+    match value {
+        // serde would read a struct out of an array too.
+        Ok(_) if first_byte(bytes) != Some(b'{') => Err(not_an_object()),
+        Ok(value) => json.end().map_err(ApiError::malformed_json).map(|()| value),
+        Err(error) => Err(error),
+    }
+}
+
+fn explain(bytes: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    let inner = error.inner();
+    if inner.classify() != Category::Data {
+        return ApiError::malformed_json(inner);
+    }
+    if first_byte(bytes) != Some(b'{') {
+        return not_an_object();
+    }
+    let path = error.path().to_string();
+    let place = if path == "." { String::new() } else { format!("{path}: ") };
+    let reason: String = inner.to_string().chars().take(REASON_CHARS_MAX).collect();
+    match reason.starts_with("missing field") {
+        true => ApiError::missing_field(format!("{place}{reason}.")),
+        false => ApiError::invalid_field(format!("{place}{reason}.")),
+    }
+}
+
+fn not_an_object() -> ApiError {
+    ApiError::invalid_field("The body must be a JSON object.")
+}
+
+fn first_byte(bytes: &[u8]) -> Option<u8> {
+    bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+/// Reads and drops a body that nobody needs, so that the connection can be used again.
+pub(crate) async fn discard(body: Body) {
+    let _ = timeout(BODY_TIMEOUT, Limited::new(body, DISCARD_BYTES_MAX).collect()).await;
+}
+
+/// From the header's end to the body's.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// serde repeats the value that does not fit; the client need not get all of it back.
+const REASON_CHARS_MAX: usize = 300;
+/// A longer body costs the connection.
+const DISCARD_BYTES_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only whether it parses counts")]
+    struct Outer {
+        name: String,
+        items: Vec<Inner>,
+    }
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only whether it parses counts")]
+    struct Inner {
+        size: u8,
+    }
+
+    fn refusal(json: &str) -> (&'static str, String) {
+        let error = parse::<Outer>(json.as_bytes()).unwrap_err();
+        (error.code(), error.reason().to_owned())
+    }
+
+    #[test]
+    fn names_the_field_that_is_missing_or_mistyped() {
+        let (code, message) = refusal(r#"{"name":"x"}"#);
+        assert_eq!(code, "missing_field");
+        assert!(message.starts_with("missing field `items`"), "{message}");
+        let (code, message) = refusal(r#"{"name":"x","items":[{"size":1},{}]}"#);
+        assert_eq!(code, "missing_field");
+        assert!(message.starts_with("items[1]: missing field `size`"), "{message}");
+        let (code, message) = refusal(r#"{"name":7}"#);
+        assert_eq!(code, "invalid_field");
+        assert!(message.starts_with("name: invalid type"), "{message}");
+    }
+
+    #[test]
+    fn tells_bad_json_from_a_bad_body() {
+        for json in ["", "{", "{\"name\":}", "{\"name\":\"x\",\"items\":[]} x", "nope", "[1,"] {
+            assert_eq!(refusal(json).0, "malformed_json", "{json}");
+        }
+        for json in ["[]", "7", "null", "\"x\"", r#"["x",[]]"#] {
+            let (code, message) = refusal(json);
+            assert_eq!(
+                (code, message.as_str()),
+                ("invalid_field", "The body must be a JSON object."),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn ignores_what_it_does_not_know() {
+        parse::<Outer>(br#"{"name":"x","items":[],"more":{"deep":[1,2]}}"#).unwrap();
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP itself: connections, routes, what a request may be, and how an error looks.
+
+mod connection;
+mod error;
+mod extract;
+mod router;
+mod server;
+
+pub use connection::Connection;
+pub use error::{ApiError, ErrorBody};
+pub(crate) use extract::discard;
+pub use extract::{ApiJson, ApiPath, Peer};
+pub use router::{openapi_json, router};
+pub use server::{ServerLimits, bind, serve};

@@ -1,0 +1,271 @@
+//! Which streams and sessions there are: stream id → shard, wanted and actual state.
+//!
+//! Plain data; it sends nothing and stores nothing. `control_plane` keeps it, the shards and the database in step.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lanecast_protocol::wsc::StreamState;
+use lanecast_shard::{SessionId, StreamId, StreamStatus};
+
+use crate::definition::Definition;
+use crate::source_id::SourceId;
+
+/// All streams and sessions.
+#[derive(Debug)]
+pub struct Registry {
+    streams: BTreeMap<StreamId, Stream>,
+    by_path_text: HashMap<String, StreamId>,
+    sessions: HashMap<SessionId, StreamId>,
+    next_stream: u64,
+    shards_alive: Vec<bool>,
+}
+
+/// A stream, as wanted and as it is.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// What the operator calls it.
+    pub source_id: SourceId,
+    /// What the operator wants of it.
+    pub definition: Definition,
+    /// How it is.
+    pub status: StreamStatus,
+    /// Index of its shard.
+    pub shard: usize,
+    /// Whether it is in the database.
+    pub stored: bool,
+    /// Its sessions now.
+    pub viewers: usize,
+}
+
+impl Registry {
+    /// Without streams, over this many living shards.
+    pub fn new(shards: usize) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            by_path_text: HashMap::new(),
+            sessions: HashMap::new(),
+            next_stream: 0,
+            shards_alive: vec![true; shards],
+        }
+    }
+
+    /// All streams, oldest first.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        self.streams.iter().map(|(id, stream)| (*id, stream))
+    }
+
+    /// How many streams there are.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The stream that a path calls by this text.
+    pub fn find(&self, path_text: &str) -> Option<(StreamId, &Stream)> {
+        let id = *self.by_path_text.get(path_text)?;
+        Some((id, self.streams.get(&id)?))
+    }
+
+    /// A stream by number.
+    pub fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.streams.get(&id)
+    }
+
+    /// Puts a new stream on the least loaded shard. `None`: no shard lives, or the id is taken.
+    pub fn insert(&mut self, source_id: SourceId, definition: Definition, stored: bool) -> Option<StreamId> {
+        let path_text = source_id.to_string();
+        if self.by_path_text.contains_key(&path_text) {
+            return None;
+        }
+        let shard = self.least_loaded()?;
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let status = connecting();
+        self.streams.insert(id, Stream { source_id, definition, status, shard, stored, viewers: 0 });
+        self.by_path_text.insert(path_text, id);
+        Some(id)
+    }
+
+    /// Replaces what is wanted of a stream; gives what was wanted before.
+    pub fn redefine(&mut self, id: StreamId, definition: Definition) -> Option<Definition> {
+        let stream = self.streams.get_mut(&id)?;
+        Some(std::mem::replace(&mut stream.definition, definition))
+    }
+
+    /// Takes a stream and its sessions out.
+    pub fn remove(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        self.by_path_text.remove(&stream.source_id.to_string());
+        self.sessions.retain(|_, of| *of != id);
+        Some(stream)
+    }
+
+    /// How a stream is now; gives how it was.
+    pub fn set_status(&mut self, id: StreamId, status: StreamStatus) -> Option<StreamStatus> {
+        let stream = self.streams.get_mut(&id)?;
+        Some(std::mem::replace(&mut stream.status, status))
+    }
+
+    /// A session begins. False: its stream is gone.
+    pub fn open_session(&mut self, session: SessionId, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        stream.viewers += 1;
+        self.sessions.insert(session, id);
+        true
+    }
+
+    /// A session is over. False: it was already.
+    pub fn close_session(&mut self, session: SessionId) -> bool {
+        let Some(id) = self.sessions.remove(&session) else { return false };
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.viewers -= 1;
+        }
+        true
+    }
+
+    /// The stream that a session watches.
+    pub fn session_stream(&self, session: SessionId) -> Option<(StreamId, &Stream)> {
+        let id = *self.sessions.get(&session)?;
+        Some((id, self.streams.get(&id)?))
+    }
+
+    /// How many shards live.
+    pub fn shards_alive(&self) -> usize {
+        self.shards_alive.iter().filter(|alive| **alive).count()
+    }
+
+    /// A shard is gone: its sessions are over, and its streams move to others. Gives the streams that moved;
+    /// with no shard left none does.
+    pub fn lose_shard(&mut self, shard: usize) -> Vec<StreamId> {
+        match self.shards_alive.get_mut(shard) {
+            Some(alive) => *alive = false,
+            None => return Vec::new(),
+        }
+        let lost: Vec<StreamId> =
+            self.streams.iter().filter(|(_, stream)| stream.shard == shard).map(|(id, _)| *id).collect();
+        self.sessions.retain(|_, of| !lost.contains(of));
+        lost.into_iter().filter(|id| self.replace(*id)).collect()
+    }
+
+    fn replace(&mut self, id: StreamId) -> bool {
+        let shard = self.least_loaded();
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        stream.viewers = 0;
+        stream.status = connecting();
+        match shard {
+            Some(shard) => stream.shard = shard,
+            None => {
+                stream.status.state = StreamState::Error;
+                stream.status.reason = Some("the server's media threads have failed".into());
+            }
+        }
+        shard.is_some()
+    }
+
+    /// The living shard with the fewest streams, then viewers.
+    fn least_loaded(&self) -> Option<usize> {
+        let mut loads = vec![(0_usize, 0_usize); self.shards_alive.len()];
+        for stream in self.streams.values() {
+            loads[stream.shard].0 += 1;
+            loads[stream.shard].1 += stream.viewers;
+        }
+        (0..loads.len()).filter(|shard| self.shards_alive[*shard]).min_by_key(|shard| loads[*shard])
+    }
+}
+
+fn connecting() -> StreamStatus {
+    StreamStatus {
+        state: StreamState::Connecting,
+        reason: None,
+        active_input: None,
+        codec: None,
+        width: None,
+        height: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::tests::definition;
+    use uuid::Uuid;
+
+    fn insert(registry: &mut Registry, source_id: u64) -> StreamId {
+        registry.insert(SourceId::Number(source_id), definition("rtsp://cam/"), true).unwrap()
+    }
+
+    fn shard_of(registry: &Registry, id: StreamId) -> usize {
+        registry.stream(id).unwrap().shard
+    }
+
+    #[test]
+    fn streams_spread_over_the_shards() {
+        let mut registry = Registry::new(2);
+        let ids: Vec<StreamId> = (0..4).map(|id| insert(&mut registry, id)).collect();
+        assert_eq!(ids.iter().map(|id| shard_of(&registry, *id)).collect::<Vec<_>>(), [0, 1, 0, 1]);
+        registry.remove(ids[1]).unwrap();
+        let next = insert(&mut registry, 9);
+        assert_eq!(shard_of(&registry, next), 1);
+    }
+
+    #[test]
+    fn viewers_decide_between_equal_shards() {
+        let mut registry = Registry::new(2);
+        let first = insert(&mut registry, 0);
+        insert(&mut registry, 1);
+        registry.open_session(Uuid::from_u128(1), first);
+        let third = insert(&mut registry, 2);
+        assert_eq!(shard_of(&registry, third), 1);
+    }
+
+    #[test]
+    fn a_number_is_never_used_twice_and_a_text_is_free_again() {
+        let mut registry = Registry::new(1);
+        let first = insert(&mut registry, 7);
+        assert_eq!(registry.insert(SourceId::Text("7".into()), definition("rtsp://cam/"), true), None);
+        registry.remove(first).unwrap();
+        assert!(registry.find("7").is_none());
+        assert_ne!(insert(&mut registry, 7), first);
+    }
+
+    #[test]
+    fn a_removed_stream_takes_its_sessions_along() {
+        let mut registry = Registry::new(1);
+        let id = insert(&mut registry, 7);
+        let session = Uuid::from_u128(1);
+        assert!(registry.open_session(session, id));
+        assert_eq!(registry.session_stream(session).unwrap().1.viewers, 1);
+        registry.remove(id).unwrap();
+        assert!(registry.session_stream(session).is_none() && !registry.close_session(session));
+        assert!(!registry.open_session(session, id));
+    }
+
+    #[test]
+    fn a_session_is_closed_once() {
+        let mut registry = Registry::new(1);
+        let id = insert(&mut registry, 7);
+        registry.open_session(Uuid::from_u128(1), id);
+        assert!(registry.close_session(Uuid::from_u128(1)));
+        assert!(!registry.close_session(Uuid::from_u128(1)));
+        assert_eq!(registry.stream(id).unwrap().viewers, 0);
+    }
+
+    #[test]
+    fn streams_of_a_lost_shard_move() {
+        let mut registry = Registry::new(2);
+        let first = insert(&mut registry, 0);
+        let second = insert(&mut registry, 1);
+        registry.open_session(Uuid::from_u128(1), first);
+        registry.open_session(Uuid::from_u128(2), second);
+        assert_eq!(registry.lose_shard(0), [first]);
+        assert_eq!((shard_of(&registry, first), registry.session_count()), (1, 1));
+        assert_eq!(registry.lose_shard(1), []);
+        assert_eq!(registry.shards_alive(), 0);
+        assert_eq!(registry.stream(second).unwrap().status.state, StreamState::Error);
+        assert_eq!(registry.insert(SourceId::Number(5), definition("rtsp://cam/"), true), None);
+    }
+}
