@@ -13,7 +13,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::config::SourceTimeouts;
-use crate::shown_url::hidden_values;
+use crate::shown_url::{hidden_values, shown_url};
 
 /// What the operator wants of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +26,8 @@ pub struct Definition {
     pub restart_interval_secs: Option<u64>,
 }
 
-/// One way to reach the camera.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One way to reach the camera. Its `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputDefinition {
     /// The operator's name for it.
     pub label: String,
@@ -56,16 +56,10 @@ pub enum Transport {
     Udp,
 }
 
-/// A text that must not be shown; its `Debug` hides it.
+/// A text that must not be shown, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
 
 impl Definition {
     /// What a shard's source is made from.
@@ -116,6 +110,12 @@ impl InputDefinition {
     }
 }
 
+impl fmt::Debug for InputDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} {} {:?}", self.label, shown_url(&self.url), self.priority, self.transport)
+    }
+}
+
 impl From<Transport> for TransportPreference {
     fn from(transport: Transport) -> Self {
         match transport {
@@ -154,8 +154,8 @@ pub(crate) mod tests {
 
     #[test]
     fn debug_hides_the_credentials() {
-        let text = format!("{:?}", definition("rtsp://cam/"));
-        assert!(!text.contains("s3cret") && !text.contains("admin"), "{text}");
+        let text = format!("{:?}", definition("rtsp://cam/?token=abcd"));
+        assert!(!text.contains("s3cret") && !text.contains("abcd") && !text.contains("admin"), "{text}");
     }
 
     #[test]

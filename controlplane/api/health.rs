@@ -26,13 +26,13 @@ pub async fn health() -> Json<Health> {
 }
 
 /// The server lives: restart it where this does not answer.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = Health)))]
+#[utoipa::path(get, operation_id = "livez", path = "/livez", tag = "health", responses((status = 200, body = Health)))]
 pub async fn live() -> Json<Health> {
     health().await
 }
 
 /// The server takes work: send it none where this is not 200.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+#[utoipa::path(get, operation_id = "readyz", path = "/readyz", tag = "health", responses(
     (status = 200, body = Health),
     (status = 503, description = "busy: it is stopping, or a shard has failed", body = ErrorBody)))]
 pub async fn ready(State(control): State<Arc<ControlPlane>>) -> Result<Json<Health>, ApiError> {

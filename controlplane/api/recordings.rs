@@ -9,7 +9,7 @@ use crate::control_plane::ControlPlane;
 use crate::http::{ApiError, ApiPath, ErrorBody};
 
 /// The timeline of a stream.
-#[utoipa::path(get, path = "/streams/{source_id}/recordings", tag = "recordings",
+#[utoipa::path(get, operation_id = "list_recordings", path = "/streams/{source_id}/recordings", tag = "recordings",
     params(("source_id" = String, Path)),
     responses(
         (status = 404, description = "unknown_stream", body = ErrorBody),
@@ -19,7 +19,7 @@ pub async fn list(control: State<Arc<ControlPlane>>, source_id: ApiPath<String>)
 }
 
 /// Frees what is recorded.
-#[utoipa::path(delete, path = "/streams/{source_id}/recordings", tag = "recordings",
+#[utoipa::path(delete, operation_id = "remove_recordings", path = "/streams/{source_id}/recordings", tag = "recordings",
     params(("source_id" = String, Path)),
     responses(
         (status = 404, description = "unknown_stream", body = ErrorBody),
@@ -29,7 +29,7 @@ pub async fn remove(control: State<Arc<ControlPlane>>, source_id: ApiPath<String
 }
 
 /// A range as an MP4 file.
-#[utoipa::path(get, path = "/streams/{source_id}/export", tag = "recordings",
+#[utoipa::path(get, operation_id = "export_recording", path = "/streams/{source_id}/export", tag = "recordings",
     params(("source_id" = String, Path)),
     responses(
         (status = 404, description = "unknown_stream", body = ErrorBody),
@@ -39,7 +39,7 @@ pub async fn export(control: State<Arc<ControlPlane>>, source_id: ApiPath<String
 }
 
 /// The picture at a time.
-#[utoipa::path(get, path = "/streams/{source_id}/snapshot.jpg", tag = "recordings",
+#[utoipa::path(get, operation_id = "snapshot", path = "/streams/{source_id}/snapshot.jpg", tag = "recordings",
     params(("source_id" = String, Path)),
     responses(
         (status = 404, description = "unknown_stream", body = ErrorBody),

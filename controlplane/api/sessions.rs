@@ -43,7 +43,7 @@ pub struct Speed {
 }
 
 /// What the session plays.
-#[utoipa::path(get, path = "/client-session-control/{session_id}/mode", tag = "sessions",
+#[utoipa::path(get, operation_id = "session_mode", path = "/client-session-control/{session_id}/mode", tag = "sessions",
     params(("session_id" = Uuid, Path)),
     responses((status = 200, body = Mode), (status = 404, description = "unknown_session", body = ErrorBody)))]
 pub async fn mode(
@@ -54,7 +54,7 @@ pub async fn mode(
 }
 
 /// Goes back to a recorded moment: the nearest keyframe at or before it.
-#[utoipa::path(post, path = "/client-session-control/{session_id}/seek", tag = "sessions",
+#[utoipa::path(post, operation_id = "seek_session", path = "/client-session-control/{session_id}/seek", tag = "sessions",
     params(("session_id" = Uuid, Path)), request_body = Seek,
     responses(
         (status = 200, description = "The mode after it", body = Mode),
@@ -64,13 +64,13 @@ pub async fn mode(
 pub async fn seek(
     State(control): State<Arc<ControlPlane>>,
     ApiPath(session): ApiPath<String>,
-    ApiJson(_): ApiJson<Seek>,
+    _to: ApiJson<Seek>,
 ) -> Result<Json<Mode>, ApiError> {
     Session::find(&control, &session)?.seek().await
 }
 
 /// Returns to the live edge. Idempotent.
-#[utoipa::path(post, path = "/client-session-control/{session_id}/live", tag = "sessions",
+#[utoipa::path(post, operation_id = "session_to_live", path = "/client-session-control/{session_id}/live", tag = "sessions",
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "The mode after it", body = Mode),
@@ -85,7 +85,7 @@ pub async fn live(
 }
 
 /// Sets the speed of a recorded session.
-#[utoipa::path(post, path = "/client-session-control/{session_id}/speed", tag = "sessions",
+#[utoipa::path(post, operation_id = "session_speed", path = "/client-session-control/{session_id}/speed", tag = "sessions",
     params(("session_id" = Uuid, Path)), request_body = Speed,
     responses(
         (status = 200, description = "The mode after it", body = Mode),
@@ -102,7 +102,7 @@ pub async fn speed(
 }
 
 /// Closes the session.
-#[utoipa::path(delete, path = "/client-session-control/{session_id}", tag = "sessions",
+#[utoipa::path(delete, operation_id = "close_session", path = "/client-session-control/{session_id}", tag = "sessions",
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 204, description = "It is closed"),
@@ -115,7 +115,7 @@ pub async fn close(
 }
 
 /// What the session plays.
-#[utoipa::path(get, path = "/streams/{source_id}/wsc-rtp/{session_id}/mode", tag = "sessions",
+#[utoipa::path(get, operation_id = "session_mode_of_stream", path = "/streams/{source_id}/wsc-rtp/{session_id}/mode", tag = "sessions",
     params(("source_id" = String, Path), ("session_id" = Uuid, Path)),
     responses(
         (status = 200, body = Mode),
@@ -128,7 +128,7 @@ pub async fn mode_of_stream(
 }
 
 /// Goes back to a recorded moment: the nearest keyframe at or before it.
-#[utoipa::path(post, path = "/streams/{source_id}/wsc-rtp/{session_id}/seek", tag = "sessions",
+#[utoipa::path(post, operation_id = "seek_session_of_stream", path = "/streams/{source_id}/wsc-rtp/{session_id}/seek", tag = "sessions",
     params(("source_id" = String, Path), ("session_id" = Uuid, Path)), request_body = Seek,
     responses(
         (status = 200, description = "The mode after it", body = Mode),
@@ -138,13 +138,13 @@ pub async fn mode_of_stream(
 pub async fn seek_of_stream(
     State(control): State<Arc<ControlPlane>>,
     ApiPath((source_id, session)): ApiPath<(String, String)>,
-    ApiJson(_): ApiJson<Seek>,
+    _to: ApiJson<Seek>,
 ) -> Result<Json<Mode>, ApiError> {
     Session::find_of(&control, &source_id, &session)?.seek().await
 }
 
 /// Returns to the live edge. Idempotent.
-#[utoipa::path(post, path = "/streams/{source_id}/wsc-rtp/{session_id}/live", tag = "sessions",
+#[utoipa::path(post, operation_id = "session_to_live_of_stream", path = "/streams/{source_id}/wsc-rtp/{session_id}/live", tag = "sessions",
     params(("source_id" = String, Path), ("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "The mode after it", body = Mode),
@@ -159,7 +159,7 @@ pub async fn live_of_stream(
 }
 
 /// Sets the speed of a recorded session.
-#[utoipa::path(post, path = "/streams/{source_id}/wsc-rtp/{session_id}/speed", tag = "sessions",
+#[utoipa::path(post, operation_id = "session_speed_of_stream", path = "/streams/{source_id}/wsc-rtp/{session_id}/speed", tag = "sessions",
     params(("source_id" = String, Path), ("session_id" = Uuid, Path)), request_body = Speed,
     responses(
         (status = 200, description = "The mode after it", body = Mode),
@@ -176,7 +176,7 @@ pub async fn speed_of_stream(
 }
 
 /// Closes the session.
-#[utoipa::path(delete, path = "/streams/{source_id}/wsc-rtp/{session_id}", tag = "sessions",
+#[utoipa::path(delete, operation_id = "close_session_of_stream", path = "/streams/{source_id}/wsc-rtp/{session_id}", tag = "sessions",
     params(("source_id" = String, Path), ("session_id" = Uuid, Path)),
     responses(
         (status = 204, description = "It is closed"),

@@ -13,7 +13,7 @@ use crate::shown_url::shown_url;
 use crate::source_id::{SourceId, is_printable};
 
 /// A new stream. Either `rtsp_url` (revision 1) or `rtsp_inputs` (revision 2); with both, `rtsp_inputs` counts.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 pub struct CreateStream {
     /// The operator's name for it; comes back as it was given. A number and a string of the same text are duplicates.
     pub source_id: SourceId,
@@ -35,7 +35,7 @@ pub struct CreateStream {
 }
 
 /// One way to reach the camera.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 pub struct InputBody {
     /// The operator's name for it, at most 128 bytes.
     pub label: String,
@@ -48,7 +48,7 @@ pub struct InputBody {
 }
 
 /// What to change; what is absent stays.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 pub struct PatchStream {
     /// May only repeat what it is.
     pub source_id: Option<SourceId>,
@@ -75,16 +75,10 @@ pub struct PatchStream {
     pub transport: Option<Transport>,
 }
 
-/// A text of a request that must not be shown.
+/// A text of a request that must not be shown, so it has no `Debug`; neither have the bodies that hold one.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Hidden(String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
 
 impl CreateStream {
     /// Checks everything; the first fault is the error.

@@ -23,7 +23,7 @@ pub struct StreamList {
 }
 
 /// Adds a stream; it is stored and starts at once.
-#[utoipa::path(post, path = "/streams", tag = "streams", request_body = CreateStream, responses(
+#[utoipa::path(post, operation_id = "create_stream", path = "/streams", tag = "streams", request_body = CreateStream, responses(
     (status = 201, description = "The stream; Location is its path", body = StreamView),
     (status = 400, description = "malformed_json, missing_field, invalid_field, invalid_url", body = ErrorBody),
     (status = 409, description = "duplicate_source_id", body = ErrorBody),
@@ -45,14 +45,14 @@ pub async fn create(
 }
 
 /// All streams, the oldest first.
-#[utoipa::path(get, path = "/streams", tag = "streams", responses((status = 200, body = StreamList)))]
+#[utoipa::path(get, operation_id = "list_streams", path = "/streams", tag = "streams", responses((status = 200, body = StreamList)))]
 pub async fn list(State(control): State<Arc<ControlPlane>>) -> Json<StreamList> {
     let streams = control.registry().streams().map(|(_, stream)| StreamView::from(stream)).collect();
     Json(StreamList { streams })
 }
 
 /// One stream.
-#[utoipa::path(get, path = "/streams/{source_id}", tag = "streams",
+#[utoipa::path(get, operation_id = "read_stream", path = "/streams/{source_id}", tag = "streams",
     params(("source_id" = String, Path, description = "The id as percent-encoded text")),
     responses(
         (status = 200, body = StreamView),
@@ -67,7 +67,7 @@ pub async fn read(
 }
 
 /// Changes a stream without dropping its viewers; what is absent stays.
-#[utoipa::path(patch, path = "/streams/{source_id}", tag = "streams", request_body = PatchStream,
+#[utoipa::path(patch, operation_id = "change_stream", path = "/streams/{source_id}", tag = "streams", request_body = PatchStream,
     params(("source_id" = String, Path, description = "The id as percent-encoded text")),
     responses(
         (status = 200, body = StreamView),
@@ -91,7 +91,7 @@ pub async fn change(
 }
 
 /// Ends a stream and its sessions, and forgets it.
-#[utoipa::path(delete, path = "/streams/{source_id}", tag = "streams",
+#[utoipa::path(delete, operation_id = "remove_stream", path = "/streams/{source_id}", tag = "streams",
     params(("source_id" = String, Path, description = "The id as percent-encoded text")),
     responses(
         (status = 204, description = "It is gone"),

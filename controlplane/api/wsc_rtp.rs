@@ -26,7 +26,7 @@ use crate::control_plane::ControlPlane;
 use crate::http::{ApiError, ApiPath, Connection, ErrorBody, Peer};
 
 /// Starts a WSC-RTP session: raw RTP by UDP after a hole punch, or in binary frames.
-#[utoipa::path(get, path = "/streams/{source_id}/wsc-rtp", tag = "wsc-rtp",
+#[utoipa::path(get, operation_id = "connect_wsc_rtp", path = "/streams/{source_id}/wsc-rtp", tag = "wsc-rtp",
     params(
         ("source_id" = String, Path, description = "The id as percent-encoded text"),
         ("force_websocket_transport" = Option<bool>, Query, description = "Present: the client speaks revision 2. \

@@ -11,7 +11,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
@@ -108,6 +108,10 @@ fn explain(bytes: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) 
     let inner = error.inner();
     if inner.classify() != Category::Data {
         return ApiError::malformed_json(inner);
+    }
+    // A field that does not fit stops the reader; the rest may not even be JSON.
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        return ApiError::malformed_json(error);
     }
     if first_byte(bytes) != Some(b'{') {
         return not_an_object();

@@ -174,7 +174,7 @@ async fn pause_after(error: &io::Error) {
 const NO_ROOM: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\n",
     "Content-Type: application/json\r\n",
-    "Content-Length: 74\r\n",
+    "Content-Length: 76\r\n",
     "Retry-After: 1\r\n",
     "Connection: close\r\n\r\n",
     "{\"error\":\"too_many_connections\",\"message\":\"The server has no room for you.\"}",

@@ -1,0 +1,265 @@
+//! A server without media: the real control plane over shards that are threads answering commands.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::{Method, Request, StatusCode};
+use lanecast::config::{Config, CorsOrigins};
+use lanecast::control_plane::{ControlPlane, Limits};
+use lanecast::http::router;
+use lanecast::shards::Shard;
+use lanecast::store::Store;
+use lanecast_shard::{
+    Command, Event, SessionError, SessionId, SessionMode, ShardBusy, ShardStatistics, StreamConfig, StreamId,
+    StreamStatistics,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+/// What the shards were told and hold.
+#[derive(Debug, Default)]
+pub struct Plane {
+    pub streams: HashMap<StreamId, (usize, StreamConfig)>,
+    pub sessions: HashMap<SessionId, (StreamId, Option<TcpStream>)>,
+    pub resolved: Vec<(u64, Result<Vec<std::net::SocketAddr>, String>)>,
+    pub attached: Vec<Attached>,
+    /// Answer no command while true.
+    pub busy: bool,
+}
+
+/// What came with a WebSocket.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    pub session: SessionId,
+    pub stream: StreamId,
+    pub buffered: Vec<u8>,
+    pub peer: std::net::SocketAddr,
+    pub force_websocket_transport: Option<bool>,
+}
+
+/// A running server without media.
+pub struct Server {
+    pub control: Arc<ControlPlane>,
+    pub router: Router,
+    pub plane: Arc<Mutex<Plane>>,
+    pub events: mpsc::Sender<Event>,
+    pub told: mpsc::UnboundedReceiver<&'static str>,
+    event_task: tokio::task::JoinHandle<()>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: hyper::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and code, after the shape of an error was checked.
+    #[track_caller]
+    pub fn refusal(&self) -> (u16, String) {
+        let json = self.json();
+        assert!(!json["message"].as_str().unwrap_or_default().is_empty(), "{self:?}");
+        (self.status.as_u16(), json["error"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+impl Server {
+    pub async fn start() -> (Self, TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        (Self::over(directory.path()).await, directory)
+    }
+
+    pub async fn over(data_dir: &Path) -> Self {
+        Self::with(data_dir, Limits { body_bytes: 1 << 20, sessions: 100 }, CorsOrigins::Any).await
+    }
+
+    pub async fn with(data_dir: &Path, limits: Limits, cors_origins: CorsOrigins) -> Self {
+        let config = Config::load(["lanecast".into()], &|_| None).unwrap();
+        let (store, streams) = Store::open(data_dir).unwrap();
+        let plane = Arc::new(Mutex::new(Plane::default()));
+        let (events, mut receiver) = mpsc::channel(64);
+        let (tell, told) = mpsc::unbounded_channel();
+        let shards = (0..2).map(|index| shard(index, plane.clone(), events.clone(), tell.clone())).collect();
+        let control = ControlPlane::new(limits, config.source, shards, store);
+        let taking = control.clone();
+        let event_task = tokio::spawn(async move {
+            while let Some(event) = receiver.recv().await {
+                taking.handle_event(event);
+            }
+        });
+        control.restore(streams).await.unwrap();
+        let router = router(control.clone(), &cors_origins);
+        Self { control, router, plane, events, told, event_task }
+    }
+
+    /// Ends it as the program does.
+    pub async fn stop(self) {
+        self.control.stop();
+        assert!(self.control.stop_shards(std::time::Duration::from_secs(4)).await);
+        self.event_task.abort();
+        let _ = self.event_task.await;
+        drop(self.router);
+        Arc::into_inner(self.control).expect("nothing else holds it").close();
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(request(Method::GET, path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(request(Method::DELETE, path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: impl ToString) -> Answer {
+        self.with_body(Method::POST, path, body).await
+    }
+
+    pub async fn patch(&self, path: &str, body: impl ToString) -> Answer {
+        self.with_body(Method::PATCH, path, body).await
+    }
+
+    async fn with_body(&self, method: Method, path: &str, body: impl ToString) -> Answer {
+        let request = request(method, path).header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// Adds a stream and gives its number.
+    pub async fn add(&self, source_id: Value) -> StreamId {
+        let body = serde_json::json!({"source_id": source_id, "rtsp_url": "rtsp://127.0.0.1:1/x"});
+        let answer = self.post("/streams", &body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let text = source_id.as_str().map_or_else(|| source_id.to_string(), str::to_owned);
+        self.control.stream(&text).unwrap().0
+    }
+
+    /// Puts a session into the registry and the shard, as an upgrade does.
+    pub fn open_session(&self, stream: StreamId) -> SessionId {
+        let session = SessionId::from_u128(self.plane().sessions.len() as u128 + 1);
+        self.control.open_session(session, stream).unwrap();
+        self.plane().sessions.insert(session, (stream, None));
+        session
+    }
+
+    pub fn plane(&self) -> std::sync::MutexGuard<'_, Plane> {
+        self.plane.lock().unwrap()
+    }
+
+    /// Waits until the shards have taken a command of this name.
+    pub async fn until_told(&mut self, name: &str) {
+        while self.told.recv().await.expect("the shards run") != name {}
+    }
+
+    /// Sends an event and waits until it is taken.
+    pub async fn emit(&self, event: Event) {
+        self.events.send(event).await.unwrap();
+        while self.events.capacity() < self.events.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+pub fn request(method: Method, path: &str) -> hyper::http::request::Builder {
+    Request::builder().method(method).uri(path).header("host", "test")
+}
+
+fn shard(
+    index: usize,
+    plane: Arc<Mutex<Plane>>,
+    events: mpsc::Sender<Event>,
+    tell: mpsc::UnboundedSender<&'static str>,
+) -> Shard {
+    let (send, commands): (Sender<Command>, Receiver<Command>) = channel();
+    let state = plane.clone();
+    std::thread::spawn(move || {
+        while let Ok(command) = commands.recv() {
+            let (name, ended) = take(index, command, &mut state.lock().unwrap());
+            for event in ended {
+                // The test may be over.
+                let _ = events.blocking_send(event);
+            }
+            let _ = tell.send(name);
+        }
+    });
+    Shard::new(index, move |command| match plane.lock().unwrap().busy {
+        true => Err(ShardBusy(command)),
+        false => send.send(command).map_err(|error| ShardBusy(error.0)),
+    })
+}
+
+fn take(index: usize, command: Command, plane: &mut Plane) -> (&'static str, Vec<Event>) {
+    match command {
+        Command::AddStream { stream, config } => {
+            plane.streams.insert(stream, (index, *config));
+            ("add", Vec::new())
+        }
+        Command::UpdateStream { stream, config } => {
+            plane.streams.insert(stream, (index, *config));
+            ("update", Vec::new())
+        }
+        Command::RemoveStream { stream } => {
+            plane.streams.remove(&stream);
+            let ended: Vec<SessionId> =
+                plane.sessions.iter().filter(|(_, (of, _))| *of == stream).map(|(id, _)| *id).collect();
+            plane.sessions.retain(|_, (of, _)| *of != stream);
+            let event = |session| Event::SessionEnded { stream, session, reason: "removed".into() };
+            ("remove", ended.into_iter().map(event).collect())
+        }
+        Command::AttachWebSocket(attach) => {
+            plane.sessions.insert(attach.session, (attach.stream, Some(attach.socket)));
+            plane.attached.push(Attached {
+                session: attach.session,
+                stream: attach.stream,
+                buffered: attach.buffered.to_vec(),
+                peer: attach.peer,
+                force_websocket_transport: attach.force_websocket_transport,
+            });
+            ("attach", Vec::new())
+        }
+        Command::EndSession { session, reason, reply } => {
+            let ended = plane.sessions.remove(&session);
+            let _ = reply.send(ended.as_ref().map(drop).ok_or(SessionError::Unknown));
+            let event = |(stream, _)| Event::SessionEnded { stream, session, reason };
+            ("end", ended.map(event).into_iter().collect())
+        }
+        Command::ReadMode { session, reply } => {
+            let live = SessionMode { is_live: true, current_time_unix_ms: None, speed: 1.0 };
+            let _ = reply.send(plane.sessions.get(&session).map(|_| live).ok_or(SessionError::Unknown));
+            ("mode", Vec::new())
+        }
+        Command::Resolved { question, addresses, .. } => {
+            plane.resolved.push((question, addresses));
+            ("resolved", Vec::new())
+        }
+        Command::ReadStatistics { reply } => {
+            let counters = StreamStatistics { packets_sent: 3, ..Default::default() };
+            let streams = plane.streams.iter().filter(|(_, (shard, _))| *shard == index);
+            let streams = streams.map(|(id, _)| (*id, counters.clone())).collect();
+            let _ = reply.send(ShardStatistics { shard: index, streams, ..Default::default() });
+            ("statistics", Vec::new())
+        }
+        Command::Shutdown => ("shutdown", vec![Event::Stopped { shard: index }]),
+    }
+}

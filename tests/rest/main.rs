@@ -1,0 +1,10 @@
+//! The REST API over a data plane that only answers: every promise of the contract that needs no media.
+
+mod harness;
+mod log;
+mod openapi;
+mod robustness;
+mod server;
+mod sessions;
+mod streams;
+mod utilities;
