@@ -3,6 +3,7 @@
 //! This is what the database stores and what a shard is given. How a request's body becomes one is
 //! the business of `api::streams`.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::config::SourceTimeouts;
-use crate::shown_url::{hidden_values, shown_url};
+use crate::shown_url::{hidden_pieces, shown_url};
 
 /// What the operator wants of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +76,11 @@ impl Definition {
 
     /// A text from a camera or a shard with this stream's secrets taken out.
     pub fn without_secrets(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in self.inputs.iter().flat_map(InputDefinition::secrets) {
-            if secret.len() >= SECRET_BYTES_MIN {
-                text = text.replace(&secret, "***");
-            }
-        }
-        text
+        let mut secrets: Vec<String> = self.inputs.iter().flat_map(InputDefinition::secrets).collect();
+        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+        // The longest first: one may hold another.
+        secrets.sort_by_key(|secret| Reverse(secret.len()));
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
     }
 }
 
@@ -106,7 +105,7 @@ impl InputDefinition {
     }
 
     fn secrets(&self) -> impl Iterator<Item = String> {
-        self.password.iter().map(|secret| secret.0.clone()).chain(hidden_values(&self.url))
+        self.password.iter().map(|secret| secret.0.clone()).chain(hidden_pieces(&self.url))
     }
 }
 
@@ -162,7 +161,7 @@ pub(crate) mod tests {
     fn secrets_are_taken_out_of_a_reason() {
         let definition = definition("rtsp://cam/live?token=abcd");
         let reason = definition.without_secrets("cannot read rtsp://admin:s3cret@cam/live?token=abcd");
-        assert_eq!(reason, "cannot read rtsp://admin:***@cam/live?token=***");
+        assert_eq!(reason, "cannot read rtsp://admin:***@cam/live?***");
     }
 
     #[test]

@@ -70,7 +70,7 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("cannot restore the streams: {}", error.reason()))?;
     let _demo = if config.demo { Some(start_demo(&control, &listener).await?) } else { None };
-    info!(address = %listener.local_addr()?, shards = data_plane.shards().len(), "lanecast is ready");
+    info!(shards = data_plane.shards().len(), "listening on http://{}", listener.local_addr()?);
     let server = tokio::spawn(serve(
         listener,
         router(control.clone(), &config.http.cors_origins),

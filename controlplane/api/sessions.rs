@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use lanecast_shard::{Command, Reply, SessionError, SessionId, SessionMode};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::control_plane::ControlPlane;
-use crate::http::{ApiError, ApiJson, ApiPath, ErrorBody, discard};
+use crate::http::{ApiError, ApiJson, ApiPath, ErrorBody};
 use crate::shards::Unanswered;
 
 /// What a session plays.
@@ -78,9 +78,7 @@ pub async fn seek(
 pub async fn live(
     State(control): State<Arc<ControlPlane>>,
     ApiPath(session): ApiPath<String>,
-    request: Request,
 ) -> Result<Json<Mode>, ApiError> {
-    discard(request.into_body()).await;
     Session::find(&control, &session)?.mode().await
 }
 
@@ -152,9 +150,7 @@ pub async fn seek_of_stream(
 pub async fn live_of_stream(
     State(control): State<Arc<ControlPlane>>,
     ApiPath((source_id, session)): ApiPath<(String, String)>,
-    request: Request,
 ) -> Result<Json<Mode>, ApiError> {
-    discard(request.into_body()).await;
     Session::find_of(&control, &source_id, &session)?.mode().await
 }
 

@@ -55,7 +55,7 @@ pub struct PatchStream {
     /// Replaces all inputs by this one.
     pub rtsp_url: Option<String>,
     /// Replaces all inputs. An input without user info keeps the credentials of a present input on the same host;
-    /// one whose URL reads as the server shows it stays as it is.
+    /// one whose URL reads as the server shows it keeps the secrets of its query too.
     pub rtsp_inputs: Option<Vec<InputBody>>,
     /// For every input without user info in a URL of this body; `null` clears it.
     #[serde(default, deserialize_with = "present")]

@@ -16,7 +16,7 @@ use crate::source_id::SourceId;
 pub struct StreamView {
     /// As it was given.
     pub source_id: SourceId,
-    /// The URL of the first input, without user info; secrets of its query are masked.
+    /// The URL of the first input, without user info and secrets.
     pub rtsp_url: String,
     /// All inputs, the one to try first first.
     pub rtsp_inputs: Vec<InputView>,
@@ -51,7 +51,7 @@ pub struct StreamView {
 pub struct InputView {
     /// The operator's name for it.
     pub label: String,
-    /// Its URL, without user info; secrets of its query are masked.
+    /// Its URL, without user info and secrets.
     pub url: String,
     /// Lower is tried first.
     pub priority: i64,
@@ -64,7 +64,7 @@ pub struct InputView {
 pub struct ActiveInput {
     /// The operator's name for it.
     pub label: String,
-    /// Its URL, without user info; secrets of its query are masked.
+    /// Its URL, without user info and secrets.
     pub url: String,
     /// Lower is tried first.
     pub priority: i64,

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
@@ -69,23 +70,37 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn read_body(request: Request, limit_bytes: usize) -> Result<Bytes, ApiError> {
+async fn read_body(request: Request, limit_bytes: usize) -> Result<BytesMut, ApiError> {
     let length = request.headers().get(CONTENT_LENGTH).and_then(content_length);
     if length.is_some_and(|length| length > limit_bytes) {
         return Err(ApiError::body_too_large(limit_bytes));
     }
-    let body = Limited::new(request.into_body(), limit_bytes).collect();
-    match timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(limit_bytes)),
-        Ok(Err(_)) => {
-            Err(ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", "The body ended too early."))
-        }
+    match timeout(BODY_TIMEOUT, collect(request.into_body(), limit_bytes)).await {
+        Ok(body) => body,
         Err(_) => {
             let message = format!("The body did not come in {} s.", BODY_TIMEOUT.as_secs());
             Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
         }
     }
+}
+
+async fn collect(mut body: Body, limit_bytes: usize) -> Result<BytesMut, ApiError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "incomplete_body",
+                "The body ended too early.",
+            ));
+        };
+        let data = frame.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > limit_bytes {
+            return Err(ApiError::body_too_large(limit_bytes));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
 fn content_length(value: &HeaderValue) -> Option<usize> {
@@ -133,17 +148,10 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
     bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace())
 }
 
-/// Reads and drops a body that nobody needs, so that the connection can be used again.
-pub(crate) async fn discard(body: Body) {
-    let _ = timeout(BODY_TIMEOUT, Limited::new(body, DISCARD_BYTES_MAX).collect()).await;
-}
-
 /// From the header's end to the body's.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// serde repeats the value that does not fit; the client need not get all of it back.
 const REASON_CHARS_MAX: usize = 300;
-/// A longer body costs the connection.
-const DISCARD_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -3,12 +3,12 @@
 mod connection;
 mod error;
 mod extract;
+mod lingering;
 mod router;
 mod server;
 
 pub use connection::Connection;
 pub use error::{ApiError, ErrorBody};
-pub(crate) use extract::discard;
 pub use extract::{ApiJson, ApiPath, Peer};
 pub use router::{openapi_json, router};
 pub use server::{ServerLimits, bind, serve};

@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::lingering::Lingering;
 use super::{Connection, Peer};
 
 /// Bounds of the server.
@@ -119,7 +120,7 @@ async fn run(
     _place: OwnedSemaphorePermit,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(Lingering::new(body)));
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request)
     });

@@ -236,3 +236,22 @@ async fn stopping_ends_idle_connections_and_the_listener() {
     assert!(TcpStream::connect(address).await.is_err());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_sends_before_it_reads_gets_its_answer() {
+    let listening = usual().await;
+    for (head, status) in [
+        ("POST /streams HTTP/1.1\r\nContent-Type: application/json", 413),
+        ("POST /streams HTTP/1.1\r\nContent-Type: text/plain", 415),
+        ("PUT /streams HTTP/1.1\r\nContent-Type: application/json", 405),
+        ("POST /nothing HTTP/1.1\r\nContent-Type: application/json", 404),
+    ] {
+        let mut stream = TcpStream::connect(listening.address).await.unwrap();
+        let body = vec![b' '; 8 << 20];
+        let head = format!("{head}\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.expect("the whole body is taken");
+        let answer = head_of(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}

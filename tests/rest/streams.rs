@@ -29,8 +29,8 @@ async fn revision_1_is_created_and_shown_without_credentials() {
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(answer.headers["location"], "/streams/7");
     let expected = json!({
-        "source_id": 7, "rtsp_url": "rtsp://cam:554/live?token=***",
-        "rtsp_inputs": [{"label": "main", "url": "rtsp://cam:554/live?token=***", "priority": 0, "transport": "auto"}],
+        "source_id": 7, "rtsp_url": "rtsp://cam:554/live",
+        "rtsp_inputs": [{"label": "main", "url": "rtsp://cam:554/live", "priority": 0, "transport": "auto"}],
         "should_record": true, "restart_interval_secs": 5, "state": "Connecting", "state_reason": null,
         "active_input": null, "codec": null, "width": null, "height": null, "recording_start_time": null,
         "webrtc_sessions": [], "viewers": 0, "shard": 0,
