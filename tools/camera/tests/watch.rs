@@ -1,5 +1,7 @@
 //! Watches real cameras on loopback: by a small client that looks at every byte, and by ffmpeg where it is installed.
 
+#![allow(clippy::unwrap_used, reason = "the functions here are tests, too")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
