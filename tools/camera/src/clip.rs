@@ -101,9 +101,10 @@ impl Clip {
             if output.status.success() && !output.stdout.is_empty() {
                 return Self::parse(codec, &output.stdout.into()).with_context(|| path.display().to_string());
             }
-            refusals.push_str(String::from_utf8_lossy(&output.stderr).trim());
+            let refusal = String::from_utf8_lossy(&output.stderr);
+            refusals.push_str(&format!("; as {codec:?}: {}", refusal.lines().next().unwrap_or_default()));
         }
-        bail!("ffmpeg finds no H.264 or H.265 video in {}: {refusals}", path.display())
+        bail!("ffmpeg finds no H.264 or H.265 video in {}{refusals}", path.display())
     }
 
     /// Cuts Annex B bytes into access units. What precedes the first random access point is left out.

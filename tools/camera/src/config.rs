@@ -74,7 +74,7 @@ impl CameraConfig {
         match self.codecs {
             Codecs::H264 => Codec::H264,
             Codecs::H265 => Codec::H265,
-            Codecs::Both if index % 2 == 0 => Codec::H264,
+            Codecs::Both if index.is_multiple_of(2) => Codec::H264,
             Codecs::Both => Codec::H265,
         }
     }

@@ -321,7 +321,7 @@ const REQUEST_BYTES_MAX: usize = 64 << 10;
 /// A client that is this far behind (several pictures of the largest kind) loses pictures.
 const UNSENT_BYTES_MAX: usize = 8 << 20;
 /// Pictures are not made up for when the process was stopped for longer than this.
-const LATE_MAX: Duration = Duration::from_secs(1);
+const LATE_MAX: Duration = Duration::from_secs(2);
 /// RFC 3550 section 6.2.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// A large picture would overrun a receiver's socket buffer if it left in one instant.

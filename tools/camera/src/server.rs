@@ -1,6 +1,7 @@
 //! Sockets of a camera process, and the loop that accepts its clients.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -100,7 +101,10 @@ async fn serve_client(connection: std::io::Result<Connection>, peer: SocketAddr)
     };
     match result {
         Ok(end) => tracing::info!(%peer, ?end, "disconnected"),
-        Err(error) => tracing::info!(%peer, %error, "disconnected"),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+            tracing::info!(%peer, "the client hung up");
+        }
+        Err(error) => tracing::warn!(%peer, %error, "disconnected"),
     }
 }
 

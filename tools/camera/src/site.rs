@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use crate::clip::Clip;
-use crate::config::{CameraConfig, Codec, Picture};
+use crate::config::{CameraConfig, Codec, Codecs, Picture};
 use crate::load;
 use crate::reel::Reel;
 use crate::stream::Cadence;
@@ -35,24 +35,17 @@ impl Site {
     /// Checks `config` and packetizes its pictures.
     pub fn new(config: CameraConfig, udp_ports: Option<(u16, u16)>) -> anyhow::Result<Self> {
         check(&config)?;
-        let (mut h264, mut h265) = (None, None);
-        let mut reels_of = |codec: Codec| -> anyhow::Result<[Arc<Reel>; 2]> {
-            let prepared = match codec {
-                Codec::H264 => &mut h264,
-                Codec::H265 => &mut h265,
-            };
-            match prepared {
-                Some(reels) => Ok(<[Arc<Reel>; 2]>::clone(reels)),
-                None => Ok(prepared.insert(reels(&config, codec)?).clone()),
-            }
-        };
+        let pictures = Pictures::new(&config)?;
         let interval = Cadence { fps_milli: config.fps_milli }.time(1);
         let count = config.names.len() as u32;
-        let mut mounts = Vec::with_capacity(config.names.len());
-        for (index, name) in config.names.iter().enumerate() {
-            let phase = if config.spread { interval * index as u32 / count } else { Duration::ZERO };
-            mounts.push(Mount { name: name.clone(), reels: reels_of(config.codec_of(index))?, phase });
-        }
+        let mounts = (0..)
+            .zip(&config.names)
+            .map(|(index, name)| Mount {
+                name: name.clone(),
+                reels: pictures.of(config.codec_of(index as usize)).clone(),
+                phase: if config.spread { interval * index / count } else { Duration::ZERO },
+            })
+            .collect();
         Ok(Self { config, mounts, udp_ports })
     }
 
@@ -104,25 +97,59 @@ fn check(config: &CameraConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both reels of a codec, as the config wants them.
-fn reels(config: &CameraConfig, codec: Codec) -> anyhow::Result<[Arc<Reel>; 2]> {
-    let clip = match (&config.picture, config.load.gop_seconds) {
-        (Picture::File(path), _) => Clip::read(path, config.codecs)?,
-        (Picture::BuiltIn, Some(_)) => Clip::built_in_long(codec),
-        (Picture::BuiltIn, None) => Clip::built_in(codec),
-    };
-    let file_codec = clip.codec;
-    ensure!(
-        file_codec == codec || matches!(config.picture, Picture::File(_)) && config.names.len() == 1,
-        "the file is {file_codec:?}, not {codec:?}"
-    );
+/// What each codec's cameras show: a picture, and one of another size.
+enum Pictures {
+    /// All cameras show the same; a file is of one codec, whatever was asked for.
+    One([Arc<Reel>; 2]),
+    PerCodec {
+        h264: [Arc<Reel>; 2],
+        h265: [Arc<Reel>; 2],
+    },
+}
+
+impl Pictures {
+    fn new(config: &CameraConfig) -> anyhow::Result<Self> {
+        if let Picture::File(path) = &config.picture {
+            let clip = Clip::read(path, config.codecs)?;
+            let codec = clip.codec;
+            let is_wanted = match config.codecs {
+                Codecs::H264 => codec == Codec::H264,
+                Codecs::H265 => codec == Codec::H265,
+                Codecs::Both => true,
+            };
+            ensure!(is_wanted, "{} is {codec:?}, which is not what was asked for", path.display());
+            return Ok(Self::One(reels(config, clip)?));
+        }
+        let built_in = |codec| match config.load.gop_seconds {
+            Some(_) => reels(config, Clip::built_in_long(codec)),
+            None => reels(config, Clip::built_in(codec)),
+        };
+        Ok(match config.codecs {
+            Codecs::H264 => Self::One(built_in(Codec::H264)?),
+            Codecs::H265 => Self::One(built_in(Codec::H265)?),
+            Codecs::Both => Self::PerCodec { h264: built_in(Codec::H264)?, h265: built_in(Codec::H265)? },
+        })
+    }
+
+    fn of(&self, codec: Codec) -> &[Arc<Reel>; 2] {
+        match (self, codec) {
+            (Self::One(reels), _) => reels,
+            (Self::PerCodec { h264, .. }, Codec::H264) => h264,
+            (Self::PerCodec { h265, .. }, Codec::H265) => h265,
+        }
+    }
+}
+
+/// `clip` as a reel, and the reel to switch to.
+fn reels(config: &CameraConfig, clip: Clip) -> anyhow::Result<[Arc<Reel>; 2]> {
+    let codec = clip.codec;
     let clip = load::enlarge(clip, &config.load, config.fps_milli).context("cannot make the wanted load")?;
     let reel = Arc::new(Reel::new(&clip, config));
-    let small = match config.faults.change_resolution_every {
-        Some(_) => Arc::new(Reel::new(&Clip::built_in_small(file_codec), config)),
+    let other = match config.faults.change_resolution_every {
+        Some(_) => Arc::new(Reel::new(&Clip::built_in_small(codec), config)),
         None => Arc::clone(&reel),
     };
-    Ok([reel, small])
+    Ok([reel, other])
 }
 
 /// More would not fit the memory of a loop of half a minute.
