@@ -215,8 +215,10 @@ fn run_load(client: &Client, options: LoadOptions, interrupt: &Interrupt) -> Res
         bail!("--viewers and --joins-per-second must be above zero");
     }
     let files = raise_file_limit().context("the limit of open files")?;
-    let needed = u64::from(options.viewers) * if shared { 1 } else { 2 } + FILES_BESIDE;
-    if client.transport == Transport::Udp && needed > files {
+    let own_socket = client.transport == Transport::Udp && !shared;
+    let a_viewer = 1 + u64::from(own_socket) + u64::from(client.separate_punch);
+    let needed = u64::from(options.viewers) * a_viewer + FILES_BESIDE;
+    if needed > files {
         bail!("{} viewers need {needed} open files, {files} are allowed", options.viewers);
     }
     let threads = options.threads.clamp(1, options.viewers);

@@ -86,6 +86,7 @@ pub struct Session {
     client_port: u16,
     token: Option<String>,
     codec: Option<Codec>,
+    sdp: String,
     sdp_version: Option<u64>,
     sdp_port: Option<u16>,
     transport: Transport,
@@ -111,6 +112,7 @@ impl Session {
             client_port,
             token: None,
             codec: None,
+            sdp: String::new(),
             sdp_version: None,
             sdp_port: None,
             transport: conduct.transport,
@@ -368,7 +370,12 @@ impl Session {
         }
     }
 
+    /// The same description may come again as it was; another one has a higher version.
     fn check_sdp(&mut self, sdp: &str) {
+        if sdp == self.sdp {
+            return;
+        }
+        sdp.clone_into(&mut self.sdp);
         let version = sdp_field(sdp, "o=", 2).and_then(|field| field.parse::<u64>().ok());
         if version.is_none() || self.sdp_version >= version {
             self.breach("sdp: the version does not grow");
@@ -549,7 +556,9 @@ mod tests {
         session.handle_message(at(0), &init()).expect("an init");
         session.handle_message(at(0), &ServerMessage::SessionMode).expect("early");
         session.handle_message(at(0), &sdp()).expect("an sdp");
-        session.handle_message(at(0), &sdp()).expect("an sdp");
+        session.handle_message(at(0), &sdp()).expect("the same again is allowed");
+        let changed = ServerMessage::Sdp { sdp: SDP.replace("4000", "4002") };
+        session.handle_message(at(0), &changed).expect("an sdp");
         session.handle_message(at(0), &ServerMessage::FallingBackRtpToWs).expect("a fallback");
         session.handle_datagram(at(0), b"ws-rtp-dummy xyz");
         assert_eq!(session.breaches().count(), 5, "{:?}", session.breaches().collect::<Vec<_>>());

@@ -3,9 +3,10 @@
 mod fake_server;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use fake_server::{FakeServer, Faults};
@@ -257,6 +258,27 @@ fn a_load_joins_everybody_and_counts_in_its_window() {
         assert!(ran.summary.pointer("/window/observed/usage").is_some(), "{name}");
         assert_eq!(ran.count("/timings/connect_to_init/count"), 20, "{name}");
     }
+}
+
+#[test]
+fn a_load_that_is_interrupted_sums_up_what_it_had() {
+    let server = FakeServer::start(Faults::default());
+    let json = scratch("interrupted.json");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_lanecast-viewer"))
+        .args(["--url", &server.url(), "--stream", "7", "--seconds", "600", "--json"])
+        .arg(&json)
+        .args(["load", "--viewers", "3", "--settle", "0.1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program");
+    let mut lines = BufReader::new(program.stdout.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line == "steady")));
+    let pid = nix::unistd::Pid::from_raw(program.id().try_into().expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a signal");
+    assert!(program.wait().expect("an end").success());
+    let summary: Value = serde_json::from_str(&fs::read_to_string(&json).expect("a summary")).expect("JSON");
+    assert_eq!(summary["sessions"]["joined"], 3);
 }
 
 #[test]
