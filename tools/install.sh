@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by run.sh and test.sh: says what it does, installs what is missing, is silent about what is there.
 
 say() { printf '== %s\n' "$*"; }

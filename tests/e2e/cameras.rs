@@ -43,8 +43,7 @@ fn two_cameras_do_not_disturb_each_other() {
 #[test]
 fn a_4k_cameras_keyframe_of_a_thousand_packets_reaches_a_viewer_whole() {
     let server = Server::start();
-    let camera =
-        Camera::start("--codec h264 --size 3840x2160 --fps 25 --bitrate-kbps 20000 --idr-bytes 1100000");
+    let camera = Camera::start("--codec h264 --bitrate 20M --idr-bytes 1100000");
     server.rest.create(7, &camera.url());
     server.rest.active("7");
     let viewer = Viewer::revision_1(&server, "7");

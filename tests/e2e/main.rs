@@ -6,6 +6,7 @@
 mod harness;
 
 mod cameras;
+mod erring_cameras;
 mod faults;
 mod join;
 mod pictures;

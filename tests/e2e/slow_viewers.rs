@@ -9,7 +9,7 @@ use crate::harness::{
 #[test]
 fn a_websocket_viewer_that_stops_reading_loses_frames_and_others_lose_none() {
     let server = Server::start_with(&["--wsc-websocket-queue-bytes", "1000000"]);
-    let camera = Camera::start("--codec h264 --fps 25 --bitrate-kbps 20000");
+    let camera = Camera::start("--codec h264 --bitrate 20M");
     server.rest.create(7, &camera.url());
     server.rest.active("7");
     let reader = Viewer::websocket(&server, "7");
@@ -49,7 +49,7 @@ fn a_websocket_viewer_that_stops_reading_loses_frames_and_others_lose_none() {
 #[test]
 fn a_viewer_that_never_reads_costs_bounded_memory() {
     let server = Server::start_with(&["--wsc-websocket-queue-bytes", "1000000"]);
-    let camera = Camera::start("--codec h264 --fps 25 --bitrate-kbps 20000");
+    let camera = Camera::start("--codec h264 --bitrate 20M");
     server.rest.create(7, &camera.url());
     server.rest.active("7");
     let viewers: Vec<_> = (0..4).map(|_| Viewer::websocket(&server, "7")).collect();

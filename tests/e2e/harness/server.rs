@@ -33,7 +33,8 @@ impl Server {
     fn start_in(data_dir: TempDir, arguments: Vec<String>) -> Self {
         let mut process = Process::start("lanecast", &mut command(data_dir.path(), &arguments));
         let address: SocketAddr = process.line("the address that it listens on", |line| {
-            let (_, address) = line.split_once("listening on http://")?;
+            let (_, address) =
+                line.split_once("listening on http://").or_else(|| line.split_once("is ready address="))?;
             address.split_whitespace().next()?.trim_end_matches('/').parse().ok()
         });
         Self { rest: Rest::new(&format!("http://{address}")), process, address, data_dir, arguments }
