@@ -468,16 +468,16 @@ enum Markers {
     Distrusted,
 }
 
-/// Bytes of a NAL unit: seven times the 1.1 MB IDR of a 20 Mb/s 4K camera, and less than a camera could
-/// make us hold for nothing.
+/// Bytes of a NAL unit: seven times the 1.1 MB IDR of a 20 Mb/s 4K camera. A camera that never ends one
+/// makes us hold no more.
 const MAX_NAL_LEN: usize = 8 << 20;
 
 /// Slices of a NAL unit: `MAX_NAL_LEN` in fragments of 1 KiB. A `Bytes` is 32 bytes and may keep a whole
 /// receive buffer alive, so their number needs a bound of its own.
 const MAX_NAL_SLICES: usize = 8192;
 
-/// NAL units of an access unit: H.265 level 6.2 allows a picture 600 slices, H.264 level 6.2 fewer in
-/// practice, and SEI and the like are few.
+/// NAL units of an access unit: a picture has 600 slices at most (H.265 table A.8, level 6.2), and SEI and
+/// the like are few.
 const MAX_ACCESS_UNIT_NALS: usize = 1024;
 
 /// Slices of an access unit: a largest NAL unit and as much again.
@@ -618,6 +618,7 @@ mod tests {
         assert_eq!(track.packet(2, &[0x41, 0x80]), "1. 2:4180");
     }
 
+    /// Ivel LV-IP22IR40DVBL marks SEI.
     #[test]
     fn a_marker_on_what_comes_before_the_picture_ends_nothing() {
         let mut track = Track::h264();
@@ -818,6 +819,7 @@ mod tests {
         assert_eq!(track.marked(1, b"\0\0\x01\x40\x01\x05\0\0\x01\x26\x01\x80"), "1:400105 1:260180 1.");
     }
 
+    /// V380 cameras.
     #[test]
     fn annex_b_in_fragments_behind_a_parameter_set_is_split() {
         let mut track = Track::h264();
@@ -826,6 +828,7 @@ mod tests {
         assert_eq!(track.marked(1, b"\x7c\x47\x65\x80\x03"), "1:6701 1:6802 1:658003 1.");
     }
 
+    /// Tiandy cameras set the type of the first fragment only.
     #[test]
     fn odd_fragments_are_tolerated() {
         let mut track = Track::h264();
