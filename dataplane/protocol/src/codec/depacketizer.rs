@@ -719,7 +719,7 @@ mod tests {
         assert_eq!(track.lose(2).packet(1, &[0x7c, 0x05, 2]), "");
         assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1!");
         assert_eq!(track.broken(), 1);
-        assert_eq!(track.marked(2, &[0x41, 0x80]), "2:4180 2.", "the next is intact");
+        assert_eq!(track.marked(2, &[0x41, 0x40]), "2:4140 2.", "the loss is spent");
     }
 
     #[test]
@@ -742,11 +742,27 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_between_fragments_breaks_them_unless_it_is_empty() {
+        for between in [&[0x41_u8, 0x40][..], &[0x7c], &[0x79, 0, 0]] {
+            let mut track = Track::h264();
+            assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80]), "");
+            track.packet(1, between);
+            assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1!", "{between:02x?}");
+        }
+        let mut track = Track::h264();
+        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80]), "");
+        assert_eq!(track.marked(1, &[]), "");
+        assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1:658003 1.");
+    }
+
+    #[test]
     fn loss_between_access_units_damages_those_that_it_may_have_hit() {
         let mut track = Track::h264();
         assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
         assert_eq!(track.lose(1).marked(2, &[0x41, 0x80]), "2:4180 2.", "its first slice is there");
         assert_eq!(track.lose(1).marked(3, &[0x41, 0x40]), "3:4140 3!", "its first slice is not");
+        assert_eq!(track.lose(1).packet(4, &[0x06, 1]), "4:0601", "an SEI comes before the slices");
+        assert_eq!(track.marked(4, &[0x41, 0x80]), "4:4180 4.");
 
         let mut track = Track::h264();
         assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
