@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lanecast_protocol::wsc::StreamState;
 use lanecast_shard::{Command, Event, SessionId, ShardStatistics, StreamConfig, StreamId, StreamStatus};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -290,15 +289,9 @@ impl ControlPlane {
         let Some(stream) = registry.stream(id) else { return };
         status.reason = status.reason.map(|reason| stream.definition.without_secrets(&reason));
         let name = stream.source_id.to_string();
-        let Some(before) = registry.set_status(id, status.clone()) else { return };
-        if before.state == status.state && before.reason == status.reason {
-            return;
-        }
-        let reason = status.reason.as_deref();
-        match status.state {
-            StreamState::Error => warn!(stream = name, reason, "stream failed"),
-            state => info!(stream = name, ?state, reason, "stream changed its state"),
-        }
+        // The shard has logged it; this line tells when the API began to show it.
+        debug!(stream = name, state = ?status.state, reason = status.reason, "stream changed its state");
+        registry.set_status(id, status);
     }
 
     /// Answers a shard's question for the addresses of a name, in the order of the system's resolver.
@@ -340,6 +333,12 @@ impl ControlPlane {
         }
     }
 
+    /// Returns when no shard is left.
+    pub async fn all_shards_lost(&self) {
+        // Closed never: the sender is ours.
+        let _ = self.shards_alive.subscribe().wait_for(|alive| *alive == 0).await;
+    }
+
     // The end.
 
     /// Refuses what is new from now on.
@@ -349,14 +348,12 @@ impl ControlPlane {
 
     /// Tells every shard to end its sessions and cameras and waits until they have. False: not in time.
     pub async fn stop_shards(&self, patience: Duration) -> bool {
-        let mut alive = self.shards_alive.subscribe();
         let stopped = async {
             for shard in &self.shards {
                 // One that takes no command is either gone or stuck: the wait below tells.
                 let _ = shard.deliver(Command::Shutdown).await;
             }
-            // Closed never: the sender is ours.
-            let _ = alive.wait_for(|alive| *alive == 0).await;
+            self.all_shards_lost().await;
         };
         timeout(patience, stopped).await.is_ok()
     }

@@ -77,7 +77,10 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         ServerLimits { connections: config.http.max_connections, header_timeout: config.http.header_timeout },
         control.stopping(),
     ));
-    told.wait().await;
+    let failed = tokio::select! {
+        () = told.wait() => false,
+        () = control.all_shards_lost() => true,
+    };
     info!("stopping");
     tokio::spawn(async move {
         told.wait().await;
@@ -96,6 +99,8 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         control.close();
     }
     info!("stopped");
+    // Whoever supervises the process starts it again.
+    anyhow::ensure!(!failed, "all shards have failed");
     Ok(())
 }
 

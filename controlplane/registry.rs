@@ -104,10 +104,11 @@ impl Registry {
         Some(stream)
     }
 
-    /// How a stream is now; gives how it was.
-    pub fn set_status(&mut self, id: StreamId, status: StreamStatus) -> Option<StreamStatus> {
-        let stream = self.streams.get_mut(&id)?;
-        Some(std::mem::replace(&mut stream.status, status))
+    /// How a stream is now.
+    pub fn set_status(&mut self, id: StreamId, status: StreamStatus) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.status = status;
+        }
     }
 
     /// A session begins. False: its stream is gone.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use axum::response::Html;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use uuid::Uuid;
 
 use super::StreamView;
 use crate::control_plane::ControlPlane;
@@ -14,19 +15,19 @@ use crate::control_plane::ControlPlane;
 /// The streams, as a page.
 #[utoipa::path(get, path = "/", tag = "health", responses(
     (status = 200, description = "HTML", body = String, content_type = "text/html")))]
-pub async fn page(
-    State(control): State<Arc<ControlPlane>>,
-) -> ([(HeaderName, &'static str); 3], Html<String>) {
+pub async fn page(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, String); 3], Html<String>) {
     let views: Vec<StreamView> = control.registry().streams().map(|(_, stream)| stream.into()).collect();
+    let nonce = Uuid::new_v4().simple().to_string();
+    let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'");
     let headers = [
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, policy),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (CACHE_CONTROL, "no-store".to_owned()),
     ];
-    (headers, Html(render(&views)))
+    (headers, Html(render(&views, &nonce)))
 }
 
-fn render(streams: &[StreamView]) -> String {
+fn render(streams: &[StreamView], nonce: &str) -> String {
     let mut rows = String::new();
     for stream in streams {
         row(&mut rows, stream);
@@ -34,7 +35,7 @@ fn render(streams: &[StreamView]) -> String {
     if streams.is_empty() {
         rows.push_str("<tr><td colspan=7>No streams yet: <code>POST /streams</code></td></tr>");
     }
-    PAGE.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{rows}", &rows)
+    PAGE.replace("{nonce}", nonce).replace("{version}", env!("CARGO_PKG_VERSION")).replace("{rows}", &rows)
 }
 
 fn row(rows: &mut String, stream: &StreamView) {
@@ -72,7 +73,7 @@ const PAGE: &str = r#"<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta http-equiv="refresh" content="5">
 <title>Lanecast</title>
-<style>
+<style nonce="{nonce}">
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
@@ -106,7 +107,7 @@ mod tests {
         let id = SourceId::Text("<script>\"'&/".into());
         registry.insert(id, definition("rtsp://cam/?token=abcd&x='<b>"), true).unwrap();
         let views: Vec<StreamView> = registry.streams().map(|(_, stream)| stream.into()).collect();
-        let page = render(&views);
+        let page = render(&views, "n");
         assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;/"));
         assert!(page.contains("href=\"/streams/%3Cscript%3E%22%27%26%2F\""));
         assert!(!page.contains("<script") && !page.contains("abcd") && !page.contains("<b>"));
@@ -114,6 +115,6 @@ mod tests {
 
     #[test]
     fn an_empty_server_says_what_to_do() {
-        assert!(render(&[]).contains("POST /streams"));
+        assert!(render(&[], "n").contains("POST /streams"));
     }
 }

@@ -4,9 +4,9 @@
 use std::fmt::Display;
 
 use axum::Json;
+use axum::http::StatusCode;
 use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tracing::error;
 use utoipa::ToSchema;
@@ -22,7 +22,7 @@ pub struct ApiError {
     message: String,
     /// For the log only.
     internal: Option<String>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An error's body.
@@ -39,7 +39,7 @@ pub struct ErrorBody {
 impl ApiError {
     /// An error with this status, code and sentence.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), internal: None, headers: HeaderMap::new() }
+        Self { status, code, message: message.into(), internal: None, headers: Vec::new() }
     }
 
     /// 400: the body is no JSON, or a piece of it.
@@ -154,7 +154,7 @@ impl ApiError {
 
     /// Adds a header to the answer.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -184,7 +184,7 @@ impl IntoResponse for ApiError {
             error!(reason, code = self.code, "a request failed");
         }
         let body = ErrorBody { error: self.code.to_owned(), message: self.message };
-        (self.status, self.headers, Json(body)).into_response()
+        (self.status, AppendHeaders(self.headers), Json(body)).into_response()
     }
 }
 

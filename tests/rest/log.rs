@@ -64,7 +64,11 @@ async fn a_failing_stream_leaks_nothing() {
         format!("{:?}", server.control),
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap(),
     ];
-    assert!(shown[7].contains("stream failed") && shown[7].contains("redirected to"), "{}", shown[7]);
+    assert!(
+        shown[7].contains("stream changed its state") && shown[7].contains("redirected to"),
+        "{}",
+        shown[7]
+    );
     for (index, text) in shown.iter().enumerate() {
         for secret in ["s3cret", "qwertz", "abcdef", "hunter22"] {
             assert!(!text.contains(secret), "{secret} in {index}: {text}");

@@ -105,6 +105,13 @@ async fn a_slow_header_costs_the_connection() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_too() {
+    let listening = listen("127.0.0.1:0", 16, Duration::from_millis(100)).await;
+    let answer = exchange(listening.address, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_large_body_is_refused_before_it_comes() {
     let listening = usual().await;
     let mut stream = TcpStream::connect(listening.address).await.unwrap();
