@@ -17,6 +17,9 @@ use crate::gop::GopCache;
 const PACE_BYTES: usize = 64 << 10;
 /// How long a turn of pacing lasts: 64 KB a millisecond are 524 Mb/s, twenty times a 4K camera.
 const PACE_INTERVAL: Duration = Duration::from_millis(1);
+/// How far live viewers may fall behind the newest run, in 90 kHz ticks (500 ms), before they go on at a newer random
+/// access point: a shard that has not the time for all of it gives its viewers the present.
+const MAX_LAG_90K: u32 = 45_000;
 /// Ticks (90 kHz) between squeezed access units: 1 ms, the resolution of common players' clocks.
 const SQUEEZED_STEP_90K: u32 = 90;
 
@@ -160,7 +163,7 @@ impl Fanout {
             return;
         }
         self.catch_up(cache, &mut send);
-        self.live = self.live.max(cache.first());
+        self.limit_lag(cache);
         while let Some(run) = cache.run(self.live) {
             if !self.pace.admits() {
                 return;
@@ -187,6 +190,22 @@ impl Fanout {
             .any(|apart| matches!(apart.state, State::Behind { next, .. } if next < self.live));
         let due = behind || (self.live < cache.end() && !self.pace.admits());
         self.pace.since.filter(|_| due).map(|since| since + PACE_INTERVAL)
+    }
+
+    /// Goes on at the newest random access point when live viewers are too far behind it.
+    fn limit_lag(&mut self, cache: &GopCache) {
+        let mut live = self.live.max(cache.first());
+        if let (Some(start), Some(next), Some(newest)) =
+            (cache.random_access(), cache.run(live), cache.run(cache.end().saturating_sub(1)))
+            && start > live
+            && (newest.rtp_timestamp().wrapping_sub(next.rtp_timestamp()) as i32) > MAX_LAG_90K as i32
+        {
+            let packets: u64 =
+                (live..start).filter_map(|run| cache.run(run)).map(|run| u64::from(run.packets())).sum();
+            self.skipped_packets += packets * (self.datagrams.len() + self.websockets.len()) as u64;
+            live = start;
+        }
+        self.live = live;
     }
 
     /// Each viewer that is behind gets its share of old runs.
@@ -480,6 +499,25 @@ mod tests {
             last.iter().map(|got| got.1).filter(|&timestamp| timestamp == 3600).count(),
             last.len() - 1
         );
+    }
+
+    #[test]
+    fn live_viewers_that_fall_behind_go_on_at_the_newest_random_access_point() {
+        let mut scene = Scene::new();
+        scene.access_unit(0, true, 1);
+        scene.join(1);
+        scene.settle();
+        // Nothing is sent for a second, in which a keyframe comes.
+        for index in 1..25u32 {
+            scene.now += Duration::from_millis(40);
+            scene.writer.begin_access_unit(index * 3600, index == 20);
+            scene.writer.packet(100, |out| out.put_bytes(0, 100));
+            scene.writer.end_access_unit();
+            scene.cache.push(scene.writer.poll_run().unwrap());
+        }
+        scene.turn();
+        assert_eq!(scene.got(1).iter().map(|got| got.0).collect::<Vec<_>>(), [0, 20, 21, 22, 23, 24]);
+        assert_eq!(scene.fanout.skipped_packets(), 19);
     }
 
     #[test]
