@@ -126,7 +126,7 @@ fn a_camera_with_digest_sha_256_is_watched() {
 fn a_camera_that_drops_its_connection_again_and_again_is_watched_without_a_seam() {
     let server = Server::start();
     let camera = Camera::start("--codec h264 --drop-every 3");
-    let body = json!({ "source_id": 7, "rtsp_url": camera.url(), "restart_interval_secs": 0 });
+    let body = json!({ "source_id": 7, "rtsp_url": camera.url(), "restart_interval_secs": 1 });
     server.rest.post("/streams", &body).expect(201);
     server.rest.active("7");
     let viewer = Viewer::websocket(&server, "7");
@@ -138,7 +138,7 @@ fn a_camera_that_drops_its_connection_again_and_again_is_watched_without_a_seam(
 fn a_camera_that_goes_silent_is_left_and_tried_again() {
     let server = Server::start_with(&["--source-silence-timeout-seconds", "1"]);
     let camera = Camera::start("--codec h264 --silence-after 2");
-    let body = json!({ "source_id": 7, "rtsp_url": camera.url(), "restart_interval_secs": 0 });
+    let body = json!({ "source_id": 7, "rtsp_url": camera.url(), "restart_interval_secs": 1 });
     server.rest.post("/streams", &body).expect(201);
     server.rest.active("7");
     assert_continuous(&seconds_of(&Viewer::websocket(&server, "7"), 8));

@@ -59,7 +59,7 @@ fn a_cameras_audio_track_is_left_alone() {
 #[test]
 fn large_pictures_are_decoded_without_complaint() {
     // Noise at 1280x720: hundreds of packets in one access unit.
-    decodes("--codec h264 --size 1280x720 --bitrate-kbps 8000 --pattern snow", "h264-720p", None);
+    decodes("--codec h264 --size 1280x720 --bitrate-kbps 4000 --pattern snow", "h264-720p", None);
 }
 
 #[test]

@@ -81,10 +81,12 @@ impl Decoder {
         assert_eq!(complaints, "", "ffmpeg has nothing to complain of");
         assert!(status.is_some_and(|status| status.success()), "ffmpeg succeeds: {status:?}");
         assert_eq!(hashes.len(), self.frames, "every picture is decoded");
-        let (width, height, pixels) = self.last_picture();
-        assert!(contrast(&pixels) > 60, "the picture is not blank: contrast {}", contrast(&pixels));
+        let (width, height) = self.dimensions();
+        let picture = self.last_picture(width, height);
+        let luma = &picture[..width as usize * height as usize];
+        assert!(contrast(luma) > 60, "the picture is not blank: contrast {}", contrast(luma));
         if let Some(path) = &self.keep_picture {
-            std::fs::copy(self.path("last.png"), path).expect("a copy of the picture");
+            keep(path, &picture, width, height);
         }
         Decoded { hashes, width, height }
     }
@@ -95,19 +97,19 @@ impl Decoder {
         text.lines().filter(|line| !line.starts_with('#')).filter_map(hash).collect()
     }
 
-    /// Width, height and grey values of the last picture (a binary PGM).
-    fn last_picture(&self) -> (u32, u32, Vec<u8>) {
-        let bytes = std::fs::read(self.path("last.pgm")).expect("ffmpeg wrote the picture");
-        let mut fields = bytes.splitn(4, |byte| byte.is_ascii_whitespace());
-        assert_eq!(fields.next(), Some(&b"P5"[..]), "a PGM");
-        let mut number = || -> u32 {
-            let field = fields.next().expect("a PGM header");
-            std::str::from_utf8(field).expect("digits").parse().expect("digits")
-        };
-        let (width, height) = (number(), number());
-        let rest = fields.next().expect("pixels");
-        let pixels = rest.splitn(2, |byte| *byte == b'\n').nth(1).expect("pixels").to_vec();
-        (width, height, pixels)
+    /// Width and height as the list of hashes tells them.
+    fn dimensions(&self) -> (u32, u32) {
+        let text = std::fs::read_to_string(self.path("frames.md5")).expect("ffmpeg wrote it");
+        let line = text.lines().find_map(|line| line.strip_prefix("#dimensions 0: ")).expect("dimensions");
+        let (width, height) = line.split_once('x').expect("WxH");
+        (width.parse().expect("a width"), height.parse().expect("a height"))
+    }
+
+    /// The last picture as I420.
+    fn last_picture(&self, width: u32, height: u32) -> Vec<u8> {
+        let length = width as usize * height as usize * 3 / 2;
+        let mut bytes = std::fs::read(self.path("pictures.yuv")).expect("ffmpeg wrote it");
+        bytes.split_off(bytes.len() - length)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -133,13 +135,24 @@ fn command(directory: &Path, frames: usize) -> Command {
     let frames = frames.to_string();
     let mut command = Command::new("ffmpeg");
     command.current_dir(directory).args(["-hide_banner", "-nostats", "-loglevel", "warning"]);
-    command.args(["-protocol_whitelist", "file,udp,rtp", "-i", "session.sdp"]);
+    // A large socket buffer: on a busy machine ffmpeg may be kept waiting for longer than its own would last.
+    command.args(["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "4000000", "-i", "session.sdp"]);
     // Every picture as it is decoded, on the stream's own clock: none dropped or doubled to fit a rate.
     let each = ["-frames:v", &frames, "-fps_mode", "passthrough", "-enc_time_base", "-1"];
     command.args(each).args(["-f", "framemd5", "frames.md5"]);
-    command.args(each).args(["-update", "1", "-pix_fmt", "gray", "last.pgm"]);
-    command.args(each).args(["-update", "1", "last.png"]);
+    command.args(each).args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "pictures.yuv"]);
     command
+}
+
+/// Writes an I420 picture as a PNG.
+fn keep(path: &Path, picture: &[u8], width: u32, height: u32) {
+    let raw = path.with_extension("yuv");
+    std::fs::write(&raw, picture).expect("a file");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p"]);
+    command.args(["-s", &format!("{width}x{height}"), "-i"]).arg(&raw).arg(path);
+    assert!(command.status().expect("ffmpeg runs").success());
+    std::fs::remove_file(&raw).expect("our file");
 }
 
 /// Whether any process of this machine has the UDP port.

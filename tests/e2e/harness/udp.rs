@@ -1,8 +1,10 @@
 //! A viewer's UDP socket: records what comes from the first packet on, and may pass it on to a decoder.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -12,14 +14,21 @@ use super::{PATIENCE, Packet};
 pub struct Udp {
     socket: UdpSocket,
     shared: Arc<Shared>,
+    arriving: Receiver<Datagram>,
+    received: RefCell<Received>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+/// What the receiving thread reads; nothing here may hold it up.
 #[derive(Default)]
 struct Shared {
-    received: Mutex<Received>,
-    grown: Condvar,
+    forward: Mutex<Option<SocketAddr>>,
     stop: AtomicBool,
+}
+
+struct Datagram {
+    from: SocketAddr,
+    packet: Packet,
 }
 
 #[derive(Default)]
@@ -27,7 +36,6 @@ struct Received {
     rtp: Vec<Packet>,
     other: Vec<(SocketAddr, Vec<u8>)>,
     from: Option<SocketAddr>,
-    forward: Option<SocketAddr>,
 }
 
 /// What ffmpeg asks of the kernel for a UDP input, in bytes.
@@ -46,11 +54,12 @@ impl Udp {
         let socket = UdpSocket::from(socket);
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         let shared = Arc::new(Shared::default());
+        let (arrived, arriving) = channel();
         let thread = std::thread::spawn({
             let (socket, shared) = (socket.try_clone().expect("a clone"), Arc::clone(&shared));
-            move || receive(&socket, &shared)
+            move || receive(&socket, &shared, &arrived)
         });
-        Self { socket, shared, thread: Some(thread) }
+        Self { socket, shared, arriving, received: RefCell::default(), thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {
@@ -61,11 +70,10 @@ impl Udp {
         self.socket.send_to(datagram.as_ref(), to).expect("loopback takes it");
     }
 
-    /// Passes every RTP packet, from the first recorded one on, to `to`.
+    /// Passes every RTP packet that comes from now on to `to`.
     pub fn forward(&self, to: SocketAddr) {
-        let mut received = self.shared.received.lock().expect("no panic while held");
-        assert!(received.rtp.is_empty(), "forward before the first packet comes");
-        received.forward = Some(to);
+        assert!(self.rtp().is_empty(), "forward before the first packet comes");
+        *self.shared.forward.lock().expect("no panic while held") = Some(to);
     }
 
     /// Waits for what `pick` finds among the RTP packets so far.
@@ -78,12 +86,14 @@ impl Udp {
     }
 
     pub fn rtp(&self) -> Vec<Packet> {
-        self.shared.received.lock().expect("no panic while held").rtp.clone()
+        self.take_arrived();
+        self.received.borrow().rtp.clone()
     }
 
     /// Where the RTP came from.
     pub fn rtp_source(&self) -> Option<SocketAddr> {
-        self.shared.received.lock().expect("no panic while held").from
+        self.take_arrived();
+        self.received.borrow().from
     }
 
     /// Waits for `count` datagrams that are not RTP.
@@ -93,23 +103,47 @@ impl Udp {
     }
 
     pub fn nothing_came(&self) -> bool {
-        let received = self.shared.received.lock().expect("no panic while held");
+        self.take_arrived();
+        let received = self.received.borrow();
         received.rtp.is_empty() && received.other.is_empty()
     }
 
     fn when<T>(&self, what: &str, pick: impl Fn(&Received) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut received = self.shared.received.lock().expect("no panic while held");
         loop {
-            if let Some(found) = pick(&received) {
+            self.take_arrived();
+            if let Some(found) = pick(&self.received.borrow()) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let count = received.rtp.len();
+            let count = self.received.borrow().rtp.len();
             assert!(!left.is_zero(), "never came by UDP: {what} (got {count} RTP packets)");
-            received = self.shared.grown.wait_timeout(received, left).expect("no panic while held").0;
+            if let Ok(datagram) = self.arriving.recv_timeout(left) {
+                self.received.borrow_mut().take(datagram);
+            }
         }
     }
+
+    fn take_arrived(&self) {
+        let mut received = self.received.borrow_mut();
+        self.arriving.try_iter().for_each(|datagram| received.take(datagram));
+    }
+}
+
+impl Received {
+    fn take(&mut self, Datagram { from, packet }: Datagram) {
+        if is_rtp(&packet.bytes) {
+            self.from = Some(from);
+            self.rtp.push(packet);
+        } else {
+            self.other.push((from, packet.bytes));
+        }
+    }
+}
+
+/// RFC 7983.
+fn is_rtp(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| first >> 6 == 2)
 }
 
 impl Drop for Udp {
@@ -129,22 +163,19 @@ pub fn free_udp_port() -> u16 {
     })
 }
 
-fn receive(socket: &UdpSocket, shared: &Shared) {
+fn receive(socket: &UdpSocket, shared: &Shared, arrived: &Sender<Datagram>) {
     let mut buffer = vec![0; 65536];
     while !shared.stop.load(Ordering::Relaxed) {
         // A refused forward shows up here as an error too; neither ends the recording.
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-        let bytes = buffer[..length].to_vec();
-        let mut received = shared.received.lock().expect("no panic while held");
-        if bytes.first().is_some_and(|first| first >> 6 == 2) {
-            if let Some(to) = received.forward {
-                let _ = socket.send_to(&bytes, to);
-            }
-            received.from = Some(from);
-            received.rtp.push(Packet { at: Instant::now(), bytes });
-        } else {
-            received.other.push((from, bytes));
+        let packet = Packet { at: Instant::now(), bytes: buffer[..length].to_vec() };
+        if let Some(to) = *shared.forward.lock().expect("no panic while held")
+            && is_rtp(&packet.bytes)
+        {
+            let _ = socket.send_to(&packet.bytes, to);
         }
-        shared.grown.notify_all();
+        if arrived.send(Datagram { from, packet }).is_err() {
+            return;
+        }
     }
 }
