@@ -83,7 +83,7 @@ pub fn run(watch: Watch, interrupt: &Interrupt) -> Result<Summary> {
         }
     }
     crowd.close_window();
-    crowd.observer().finish()?;
+    crowd.observer().finish();
     let window = Window {
         seconds: Moment::now().since(begin).as_secs_f64(),
         process: Usage::own(),
@@ -135,12 +135,10 @@ impl Screen {
         }
     }
 
-    fn finish(&mut self) -> io::Result<()> {
-        let Some(out) = &mut self.out else { return Ok(()) };
-        out.flush()?;
+    fn finish(&mut self) {
+        let Some(out) = &self.out else { return };
         let (units, dropped) = out.counts();
         self.tell(Moment::now(), json!({"event": "written", "nal_units": units, "left_out": dropped}));
-        Ok(())
     }
 
     fn note(&mut self, result: io::Result<()>) {
