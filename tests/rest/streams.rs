@@ -362,7 +362,7 @@ async fn streams_of_a_failed_shard_go_on_elsewhere() {
 
 #[tokio::test]
 async fn a_clients_departure_leaves_nothing_half_done() {
-    let (server, _directory) = Server::start().await;
+    let (mut server, _directory) = Server::start().await;
     let body = json!({"source_id": 7, "rtsp_url": "rtsp://cam/"}).to_string();
     let request = request(Method::POST, "/streams").header("content-type", "application/json");
     let left = server.send(request.body(Body::from(body)).unwrap());
@@ -371,6 +371,9 @@ async fn a_clients_departure_leaves_nothing_half_done() {
     server.add(json!(8)).await;
     let answer = server.get("/streams").await.json();
     let count = answer["streams"].as_array().unwrap().len();
+    for _ in 0..count {
+        server.until_told("add").await;
+    }
     assert_eq!(server.plane().streams.len(), count);
 }
 
