@@ -6,6 +6,7 @@
 //! Buffers of an operation under way belong to the ring until its [`Completion`] gives them back, so safe code
 //! cannot free what the kernel still reads. All `unsafe` of the data plane's I/O is in this crate.
 
+pub mod bare;
 mod buffers;
 mod destinations;
 mod error_queue;

@@ -1,0 +1,167 @@
+//! The programs of a scenario: camera, server, viewers; ended when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+/// How long a program may take to be ready.
+const READY: Duration = Duration::from_secs(20);
+
+/// A running program.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    /// Starts a program of this workspace, built beside this one, on the given processors (as `taskset -c`).
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn start(name: &str, cpus: Option<&str>, arguments: &[&str]) -> anyhow::Result<Self> {
+        let path = sibling(name)?;
+        let mut command = match cpus {
+            Some(cpus) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", cpus]).arg(path);
+                command
+            }
+            None => Command::new(path),
+        };
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let stdout = child.stdout.take().context("its output is piped")?;
+        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads its output up to a line that contains `text`.
+    ///
+    /// # Errors
+    /// When its output ends before.
+    pub fn line_with(&mut self, text: &str) -> anyhow::Result<String> {
+        for line in self.lines.by_ref() {
+            let line = line?;
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+        bail!("its output ended without {text:?}")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn wait(mut self) -> anyhow::Result<bool> {
+        self.lines.by_ref().for_each(drop);
+        Ok(self.child.wait()?.success())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server with one shard.
+#[derive(Debug)]
+pub struct Server {
+    program: Program,
+    url: String,
+    _data: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts it on free ports.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start() -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let path = data.path().to_str().context("a UTF-8 path")?;
+        let arguments =
+            ["--http-bind", "127.0.0.1:0", "--wsc-udp-port", "0", "--shards", "1", "--data-dir", path];
+        let mut program = Program::start("lanecast", None, &arguments)?;
+        let line = program.line_with("listening on http://")?;
+        let at = line.find("http://").context("its address")?;
+        let url = line[at..].split_whitespace().next().unwrap_or_default().to_owned();
+        Ok(Self { program, url, _data: data })
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Adds a stream and does not wait for it.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn add_stream(&self, id: usize, rtsp_url: &str) -> anyhow::Result<()> {
+        let body = serde_json::json!({"source_id": id, "rtsp_url": rtsp_url, "should_record": false});
+        let answer = ureq::post(format!("{}/streams", self.url))
+            .header("content-type", "application/json")
+            .send(body.to_string())?;
+        anyhow::ensure!(answer.status() == 201, "{}", answer.status());
+        Ok(())
+    }
+
+    /// Waits until `count` streams have pictures.
+    ///
+    /// # Errors
+    /// When they have not in 20 s.
+    pub fn wait_active(&self, count: usize) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < READY {
+            let text = ureq::get(format!("{}/streams", self.url)).call()?.body_mut().read_to_string()?;
+            let view: Value = serde_json::from_str(&text)?;
+            let streams = view["streams"].as_array().context("a list of streams")?;
+            if streams
+                .iter()
+                .filter(|stream| stream["state"] == "Active" && !stream["codec"].is_null())
+                .count()
+                >= count
+            {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the streams have no pictures")
+    }
+
+    /// Sum of a metric over all its labels.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = ureq::get(format!("{}/metrics", self.url)).call()?.body_mut().read_to_string()?;
+        let values = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+}
+
+fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{name} is not built: cargo build --release --workspace --bins");
+    Ok(path)
+}
