@@ -35,7 +35,7 @@ print_guide() {
 
   Lanecast runs. Ctrl-C ends it.
 
-  Open   $1/streams       the streams, as JSON
+  Open   $1/              the streams
          $1/swagger-ui    the API, to try out
 
   See the demo camera (a WSC-RTP session needs a client; this one hands its RTP to ffplay), in two more terminals:
@@ -56,7 +56,7 @@ EOT
 }
 
 # The server gets the signals itself: Ctrl-C reaches the whole group, and SIGTERM is passed on.
-target/release/lanecast --demo "$@" > >(guide) &
+target/release/lanecast --demo "$@" > >(guide) 2>&1 &
 server=$!
 trap 'kill -TERM "$server" 2>/dev/null' TERM INT
 status=0

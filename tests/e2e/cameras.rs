@@ -56,6 +56,7 @@ fn a_4k_cameras_keyframe_of_a_thousand_packets_reaches_a_viewer_whole() {
         (large > keyframes).then(|| packets.to_vec())
     });
 
+    assert_eq!(udp.kernel_drops(), 0, "the receiver's socket overflowed");
     assert_continuous(&packets);
     let units = access_units(&packets, Codec::H264);
     let (_, whole) = units.split_last().expect("access units");

@@ -29,7 +29,7 @@ fn a_websocket_viewer_that_stops_reading_loses_frames_and_others_lose_none() {
 
     slow.stop_reading();
     until("packets that the slow viewer could not take", || {
-        (server.rest.metric(PACKETS_SKIPPED) > 500.0).then_some(())
+        (server.rest.metric(PACKETS_SKIPPED) > 5000.0).then_some(())
     });
     slow.read_again();
     let behind = udp.rtp().len() + 4000;
@@ -68,18 +68,20 @@ fn a_viewer_that_never_reads_costs_bounded_memory() {
 /// Packets of viewers that could not take them, on `/metrics`.
 const PACKETS_SKIPPED: &str = "lanecast_stream_packets_skipped_total";
 
-/// What came is made of whole access units, and what follows a loss begins with a random access point.
+/// What came is made of whole access units, but for those in which the queue filled up, and what follows a loss
+/// begins as a random access point does.
 fn assert_lost_whole_access_units(packets: &[Packet]) {
     let units = access_units(packets, Codec::H264);
-    let (_, whole) = units.split_last().expect("access units");
-    for pair in whole.windows(2) {
-        assert!(pair[0].complete, "whole access units: {:?}", pair[0]);
+    let (_, units) = units.split_last().expect("access units");
+    let mut losses = 0;
+    for pair in units.windows(2) {
         let pause = f64::from(pair[1].rtp_timestamp.wrapping_sub(pair[0].rtp_timestamp)) / 90_000.0;
         assert!((0.0..60.0).contains(&pause), "timestamps never go back: {pause}");
-        if pause > 0.1 {
-            assert!(pair[1].is_random_access(Codec::H264), "after {pause} s lost: {:?}", pair[1]);
+        if pause > 0.1 || !pair[0].complete {
+            assert!(pair[1].nal_types.starts_with(&[7, 8]), "after {pause} s lost: {:?}", pair[1]);
+            losses += 1;
         }
     }
-    let lost = whole.windows(2).any(|pair| pair[1].rtp_timestamp.wrapping_sub(pair[0].rtp_timestamp) > 9_000);
-    assert!(lost, "the slow viewer lost access units");
+    assert!(losses > 0, "the slow viewer lost access units");
+    assert!(units[units.len() - 1].complete, "it has whole pictures again");
 }

@@ -33,8 +33,7 @@ impl Server {
     fn start_in(data_dir: TempDir, arguments: Vec<String>) -> Self {
         let mut process = Process::start("lanecast", &mut command(data_dir.path(), &arguments));
         let address: SocketAddr = process.line("the address that it listens on", |line| {
-            let (_, address) =
-                line.split_once("listening on http://").or_else(|| line.split_once("is ready address="))?;
+            let (_, address) = line.split_once("listening on http://")?;
             address.split_whitespace().next()?.trim_end_matches('/').parse().ok()
         });
         Self { rest: Rest::new(&format!("http://{address}")), process, address, data_dir, arguments }
@@ -88,7 +87,7 @@ fn command(data_dir: &Path, arguments: &[String]) -> Command {
         .env("LANECAST_HTTP_BIND", "127.0.0.1:0")
         .env("LANECAST_WSC_UDP_PORT", "0")
         .env("LANECAST_SHARDS", "1")
-        .env("LANECAST_LOG_FILTER", "info,lanecast=debug,lanecast_shard=debug")
+        .env("LANECAST_LOG_FILTER", "info,lanecast=debug,lanecast_shard=debug,lanecast::http::router=info")
         .env_remove("BIND_ADDRESS")
         .env_remove("WSC_HOLEPUNCH_PORT")
         .arg("--data-dir")

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -38,8 +38,8 @@ struct Received {
     from: Option<SocketAddr>,
 }
 
-/// What ffmpeg asks of the kernel for a UDP input, in bytes.
-const FFMPEG_RECEIVE_BUFFER: usize = 384 * 1024;
+/// Of a socket, in bytes. A busy machine may keep this process waiting; what is tested is the server.
+const RECEIVE_BUFFER: usize = 4_000_000;
 
 impl Udp {
     /// On 127.0.0.1, any free port.
@@ -49,7 +49,7 @@ impl Udp {
 
     pub fn open_on(ip: IpAddr) -> Self {
         let socket = Socket::new(Domain::for_address((ip, 0).into()), Type::DGRAM, None).expect("a socket");
-        socket.set_recv_buffer_size(FFMPEG_RECEIVE_BUFFER).expect("a receive buffer");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a receive buffer");
         socket.bind(&SocketAddr::from((ip, 0)).into()).expect("a free port");
         let socket = UdpSocket::from(socket);
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
@@ -108,6 +108,15 @@ impl Udp {
         received.rtp.is_empty() && received.other.is_empty()
     }
 
+    /// Datagrams that the kernel dropped because this process did not read them in time.
+    pub fn kernel_drops(&self) -> u64 {
+        let table = std::fs::read_to_string("/proc/net/udp").expect("a table");
+        let address = format!("0100007F:{:04X}", self.port());
+        let row =
+            table.lines().find(|row| row.split_whitespace().nth(1) == Some(&address)).expect("our socket");
+        row.split_whitespace().last().and_then(|drops| drops.parse().ok()).expect("a number")
+    }
+
     fn when<T>(&self, what: &str, pick: impl Fn(&Received) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -153,10 +162,14 @@ impl Drop for Udp {
     }
 }
 
-/// A port that was free a moment ago, even, with its odd neighbour free too: what ffmpeg binds for RTP and RTCP.
+/// A free port, even, with its odd neighbour free too: what ffmpeg binds for RTP and RTCP. Below the ports that
+/// the kernel gives to sockets that ask for any, and by the process's id, so that no other test gets it meanwhile.
 pub fn free_udp_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     super::until("an even free port with a free neighbour", || {
-        let port = UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port() & !1;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pair = (std::process::id() % 600 * 10) as u16 + number % 10;
+        let port = 20_000 + 2 * pair;
         let _rtp = UdpSocket::bind(("0.0.0.0", port)).ok()?;
         let _rtcp = UdpSocket::bind(("0.0.0.0", port + 1)).ok()?;
         Some(port)
