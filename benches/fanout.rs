@@ -143,7 +143,7 @@ fn stream(c: &mut Criterion) {
             group.bench_function(format!("a picture of {name} to {viewers} viewers"), |b| {
                 b.iter_batched(
                     || camera.picture(&pictures[1]),
-                    |(now, packets)| assert_eq!(relay(&mut stream, now, packets), u64::from(viewers)),
+                    |(now, packets)| assert!(relay(&mut stream, now, packets) >= u64::from(viewers)),
                     BatchSize::LargeInput,
                 );
             });

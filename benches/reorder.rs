@@ -24,7 +24,7 @@ fn packets(datagrams: &[Bytes], first: u16, reordered: bool) -> Vec<RtpPacket> {
     };
     let mut packets: Vec<_> = datagrams.iter().zip(0..).map(number).collect();
     if reordered {
-        packets.chunks_exact_mut(100).for_each(|hundred| hundred[..=OVERTAKEN_BY].rotate_left(1));
+        packets.chunks_exact_mut(100).for_each(|hundred| hundred[50..=50 + OVERTAKEN_BY].rotate_left(1));
     }
     packets
 }
