@@ -29,7 +29,7 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let count = arguments.cameras.to_string();
-    let mut camera = Program::start(
+    let camera = Program::start(
         "lanecast-camera",
         Some(&arguments.camera_cpus),
         &[

@@ -93,7 +93,7 @@ fn sample(arguments: &Arguments, bitrate: &str, viewers: usize) -> anyhow::Resul
     if !arguments.no_stamp {
         camera_arguments.push("--stamp");
     }
-    let mut camera = Program::start("lanecast-camera", Some(&arguments.client_cpus), &camera_arguments)?;
+    let camera = Program::start("lanecast-camera", Some(&arguments.client_cpus), &camera_arguments)?;
     let line = camera.line_with("rtsp://")?;
     let url = line
         .split_whitespace()
@@ -107,7 +107,7 @@ fn sample(arguments: &Arguments, bitrate: &str, viewers: usize) -> anyhow::Resul
 
     let before = machine::resident_bytes(server.pid());
     let report = tempfile::NamedTempFile::new()?;
-    let mut load = Program::start(
+    let load = Program::start(
         "lanecast-viewer",
         Some(&arguments.client_cpus),
         &[

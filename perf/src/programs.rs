@@ -1,8 +1,9 @@
 //! The programs of a scenario: camera, server, viewers; ended when dropped.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -10,12 +11,14 @@ use serde_json::Value;
 
 /// How long a program may take to be ready.
 const READY: Duration = Duration::from_secs(20);
+/// How long a program may take to say what is waited for: the longest measurement and the joins before it.
+const LINE: Duration = Duration::from_secs(120);
 
 /// A running program.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Program {
@@ -33,10 +36,21 @@ impl Program {
             }
             None => Command::new(path),
         };
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let stdout = child.stdout.take().context("its output is piped")?;
-        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+        let (sender, lines) = channel();
+        let outputs: [Option<Box<dyn Read + Send>>; 2] = [
+            child.stdout.take().map(|out| Box::new(out) as _),
+            child.stderr.take().map(|out| Box::new(out) as _),
+        ];
+        for output in outputs.into_iter().flatten() {
+            let sender = sender.clone();
+            // Ends with the program's output.
+            std::thread::spawn(move || {
+                BufReader::new(output).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
+            });
+        }
+        Ok(Self { child, lines })
     }
 
     /// Its process id.
@@ -47,15 +61,15 @@ impl Program {
     /// Reads its output up to a line that contains `text`.
     ///
     /// # Errors
-    /// When its output ends before.
-    pub fn line_with(&mut self, text: &str) -> anyhow::Result<String> {
-        for line in self.lines.by_ref() {
-            let line = line?;
+    /// When its output ends before, or in two minutes.
+    pub fn line_with(&self, text: &str) -> anyhow::Result<String> {
+        let start = Instant::now();
+        while let Ok(line) = self.lines.recv_timeout(LINE.saturating_sub(start.elapsed())) {
             if line.contains(text) {
                 return Ok(line);
             }
         }
-        bail!("its output ended without {text:?}")
+        bail!("it did not say {text:?}")
     }
 
     /// Waits for its end.
@@ -63,7 +77,6 @@ impl Program {
     /// # Errors
     /// The kernel's.
     pub fn wait(mut self) -> anyhow::Result<bool> {
-        self.lines.by_ref().for_each(drop);
         Ok(self.child.wait()?.success())
     }
 }
@@ -94,7 +107,7 @@ impl Server {
         let path = data.path().to_str().context("a UTF-8 path")?;
         let arguments =
             ["--http-bind", "127.0.0.1:0", "--wsc-udp-port", "0", "--shards", "1", "--data-dir", path];
-        let mut program = Program::start("lanecast", None, &arguments)?;
+        let program = Program::start("lanecast", None, &arguments)?;
         let line = program.line_with("listening on http://")?;
         let at = line.find("http://").context("its address")?;
         let url = line[at..].split_whitespace().next().unwrap_or_default().to_owned();
