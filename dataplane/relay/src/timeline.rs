@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The clock of all that we send.
 pub const CLOCK_RATE_HZ: u32 = 90_000;
 /// A camera's timestamp may run ahead of its arrival by this before it is a jump.
-const MAX_FORWARD: Duration = Duration::from_secs(10);
+const MAX_FORWARD: Duration = Duration::from_secs(5);
 /// And step back by this: B-pictures are sent after what they are shown before.
 const MAX_BACKWARD: Duration = Duration::from_secs(1);
 /// A break advances by this at least, so that two access units never share a timestamp: one 90 kHz tick is not
@@ -30,6 +30,8 @@ struct Last {
     /// Our time of `input`, in input units since the last break, to add differences without rounding twice.
     offset: i64,
     base_90k: u32,
+    /// How far we ran ahead while the camera's clock stood still; taken back when it catches up.
+    ahead_90k: u32,
 }
 
 impl Timeline {
@@ -47,6 +49,7 @@ impl Timeline {
     /// Our timestamp for the access unit that came at `now` with the camera's `input`.
     pub fn map(&mut self, now: Instant, input: u32) -> u32 {
         let next = match self.last {
+            Some(last) if !self.restarted && input == last.input => self.stand(now, last),
             Some(last) if !self.restarted && self.is_continuous(now, last, input) => {
                 self.follow(now, last, input)
             }
@@ -76,7 +79,21 @@ impl Timeline {
 
     fn follow(&self, now: Instant, last: Last, input: u32) -> Last {
         let step = i64::from(input.wrapping_sub(last.input) as i32);
-        Last { at: now, input, offset: last.offset + step, base_90k: last.base_90k }
+        let next = Last { at: now, input, offset: last.offset + step, ..last };
+        let caught_up = step > 0 && self.to_90k(step) > last.ahead_90k.saturating_add(MIN_STEP_90K);
+        if caught_up {
+            Last { base_90k: last.base_90k.wrapping_sub(last.ahead_90k), ahead_90k: 0, ..next }
+        } else {
+            next
+        }
+    }
+
+    /// Another access unit with the same timestamp: a camera whose clock stands still, or the second field of a picture.
+    fn stand(&self, now: Instant, last: Last) -> Last {
+        let elapsed = now.saturating_duration_since(last.at).min(MAX_FORWARD);
+        let step = ((elapsed.as_micros() * 9 / 100) as u32).max(MIN_STEP_90K);
+        let ahead_90k = last.ahead_90k.saturating_add(step);
+        Last { at: now, base_90k: last.base_90k.wrapping_add(step), ahead_90k, ..last }
     }
 
     fn rebase(&self, now: Instant, last: Option<Last>, input: u32) -> Last {
@@ -84,7 +101,7 @@ impl Timeline {
         // Wraps after 13 hours without a picture, as RTP timestamps do.
         let elapsed_90k = (elapsed.as_micros() * 9 / 100) as u32;
         let step = if last.is_some() { elapsed_90k.max(MIN_STEP_90K) } else { 0 };
-        Last { at: now, input, offset: 0, base_90k: self.newest_90k.wrapping_add(step) }
+        Last { at: now, input, offset: 0, base_90k: self.newest_90k.wrapping_add(step), ahead_90k: 0 }
     }
 
     fn to_90k(&self, units: i64) -> u32 {
@@ -136,6 +153,28 @@ mod tests {
         timeline.map(start, 0);
         assert_eq!(timeline.map(after(start, 40), 90_000 * 3600), 3600);
         assert_eq!(timeline.map(after(start, 80), 90_000 * 60), 7200);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_goes_on_by_real_time_and_may_catch_up() {
+        let start = Instant::now();
+        let mut timeline = Timeline::new(0);
+        timeline.map(start, 9000);
+        assert_eq!(timeline.map(after(start, 40), 9000), 3600);
+        assert_eq!(timeline.map(after(start, 80), 9000), 7200);
+        assert_eq!(timeline.map(after(start, 120), 9000 + 10_800), 10_800);
+        assert_eq!(timeline.map(after(start, 160), 9000 + 14_400), 14_400);
+    }
+
+    #[test]
+    fn two_fields_of_one_picture_have_two_timestamps_and_do_not_drift() {
+        let start = Instant::now();
+        let mut timeline = Timeline::new(0);
+        for picture in 0..100u32 {
+            let at = after(start, u64::from(picture) * 40);
+            assert_eq!(timeline.map(at, picture * 3600), picture * 3600);
+            assert_eq!(timeline.map(at, picture * 3600), picture * 3600 + MIN_STEP_90K);
+        }
     }
 
     #[test]
