@@ -3,7 +3,7 @@
 //! Every input, whatever its camera did, leaves as packets of one size, because that is what a segmented send
 //! takes. Parameter sets go together in one STAP-A or AP.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use lanecast_packet::{RTP_HEADER_BYTES, Run, RunWriter, WriterConfig};
 use lanecast_protocol::codec::{Codec, Nal};
 
@@ -133,7 +133,7 @@ impl<'a> Rope<'a> {
         Self { slices: nal.slices.iter(), rest: &[] }
     }
 
-    fn copy(&mut self, out: &mut BytesMut, mut bytes: usize) {
+    fn copy(&mut self, out: &mut impl BufMut, mut bytes: usize) {
         while bytes > 0 {
             if self.rest.is_empty() {
                 let Some(next) = self.slices.next() else {
@@ -150,10 +150,8 @@ impl<'a> Rope<'a> {
     }
 
     fn take<const N: usize>(&mut self) -> [u8; N] {
-        let mut out = BytesMut::with_capacity(N);
-        self.copy(&mut out, N);
         let mut array = [0; N];
-        array.copy_from_slice(&out);
+        self.copy(&mut &mut array[..], N);
         array
     }
 }
