@@ -76,6 +76,11 @@ impl Run {
         })
     }
 
+    /// The memory behind the run, if nothing else uses any of it: for [`RunWriter::recycle`](crate::RunWriter::recycle).
+    pub fn into_memory(self) -> Option<BytesMut> {
+        self.bytes.try_into_mut().ok()
+    }
+
     /// The same packets under another timestamp: a copy, for a viewer that is catching up.
     pub fn with_timestamp(&self, rtp_timestamp: u32) -> Self {
         let mut copy = BytesMut::from(&self.bytes[..]);

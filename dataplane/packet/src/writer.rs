@@ -13,6 +13,10 @@ const MAX_RUN_BYTES: usize = 65_000;
 /// Memory that runs are cut from: some ten access units of a 4 Mb/s camera share an allocation.
 const ARENA_BYTES: usize = 256 << 10;
 
+/// Arenas that wait to be written again: one is always enough in the steady state, the rest is for uneven GOPs. New memory
+/// costs page faults, so a stream that lets go of what it takes up should take up what it let go of.
+const MAX_SPARE: usize = 2;
+
 /// What all packets of a stream have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterConfig {
@@ -35,6 +39,7 @@ pub struct RunWriter {
     starts_access_unit: bool,
     random_access: bool,
     done: VecDeque<Run>,
+    spare: Vec<BytesMut>,
 }
 
 /// The run that is being written; its bytes are all of the arena's.
@@ -57,6 +62,17 @@ impl RunWriter {
             starts_access_unit: false,
             random_access: false,
             done: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Takes memory back that no run uses any more; small pieces are left to the allocator.
+    pub fn recycle(&mut self, mut memory: BytesMut) {
+        if self.spare.len() < MAX_SPARE {
+            memory.clear();
+            if memory.try_reclaim(ARENA_BYTES) {
+                self.spare.push(memory);
+            }
         }
     }
 
@@ -81,7 +97,7 @@ impl RunWriter {
             self.cut(false);
         }
         if self.arena.capacity() - self.arena.len() < bytes && !self.arena.try_reclaim(ARENA_BYTES / 2) {
-            self.arena = BytesMut::with_capacity(ARENA_BYTES.max(bytes));
+            self.arena = self.spare.pop().unwrap_or_else(|| BytesMut::with_capacity(ARENA_BYTES));
         }
         let start = self.arena.len();
         self.write_header();
@@ -237,6 +253,32 @@ mod tests {
             assert_eq!(is.bytes[4..8], [0xaa, 0xbb, 0xcc, 0xdd]);
             assert_eq!((&was.bytes[..4], &was.bytes[8..]), (&is.bytes[..4], &is.bytes[8..]));
         }
+    }
+
+    #[test]
+    fn memory_that_no_run_uses_any_more_is_written_again() {
+        let mut writer = writer();
+        let mut cached = VecDeque::new();
+        let mut arenas = std::collections::HashSet::new();
+        for unit in 0..400 {
+            writer.begin_access_unit(unit, false);
+            for _ in 0..14 {
+                write(&mut writer, 1188);
+            }
+            writer.end_access_unit();
+            while let Some(run) = writer.poll_run() {
+                cached.push_back(run);
+            }
+            while cached.len() > 40 {
+                if let Some(mut memory) = cached.pop_front().and_then(Run::into_memory) {
+                    memory.clear();
+                    assert!(memory.try_reclaim(ARENA_BYTES), "all of an arena comes back");
+                    arenas.insert(memory.as_ptr() as usize);
+                    writer.recycle(memory);
+                }
+            }
+        }
+        assert!((1..=5).contains(&arenas.len()), "{} arenas for 400 access units", arenas.len());
     }
 
     proptest! {

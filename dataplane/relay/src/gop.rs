@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
 use lanecast_packet::Run;
 
 /// The newest runs of a stream, bounded in bytes.
@@ -18,12 +19,16 @@ pub struct GopCache {
     bytes: usize,
     max_bytes: usize,
     random_access: Option<u64>,
+    freed: Vec<BytesMut>,
 }
+
+/// Memory that waits to be asked for: what one push can free at the most, in practice one or two arenas.
+const MAX_FREED: usize = 4;
 
 impl GopCache {
     /// Empty; holds `max_bytes` at most.
     pub fn new(max_bytes: usize) -> Self {
-        Self { runs: VecDeque::new(), first: 0, bytes: 0, max_bytes, random_access: None }
+        Self { runs: VecDeque::new(), first: 0, bytes: 0, max_bytes, random_access: None, freed: Vec::new() }
     }
 
     /// Adds the newest run.
@@ -66,6 +71,11 @@ impl GopCache {
         self.random_access
     }
 
+    /// Memory that nothing uses any more, until `None`.
+    pub fn poll_freed(&mut self) -> Option<BytesMut> {
+        self.freed.pop()
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -77,6 +87,11 @@ impl GopCache {
         {
             self.bytes -= run.bytes().len();
             self.first += 1;
+            if self.freed.len() < MAX_FREED
+                && let Some(memory) = run.into_memory()
+            {
+                self.freed.push(memory);
+            }
         }
         self.random_access = self.random_access.filter(|&start| start >= self.first && start < self.end());
     }

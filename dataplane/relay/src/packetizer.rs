@@ -3,7 +3,7 @@
 //! Every input, whatever its camera did, leaves as packets of one size, because that is what a segmented send
 //! takes. Parameter sets go together in one STAP-A or AP.
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use lanecast_packet::{RTP_HEADER_BYTES, Run, RunWriter, WriterConfig};
 use lanecast_protocol::codec::{Codec, Nal};
 
@@ -89,6 +89,11 @@ impl Packetizer {
     /// Gives out what can go before the access unit's end.
     pub fn flush(&mut self) {
         self.writer.flush();
+    }
+
+    /// Takes memory back that no run uses any more.
+    pub fn recycle(&mut self, memory: BytesMut) {
+        self.writer.recycle(memory);
     }
 
     /// The next run, until `None`.

@@ -275,6 +275,9 @@ impl Stream {
             self.counters.packets += u64::from(run.packets());
             self.cache.push(run);
         }
+        while let Some(memory) = self.cache.poll_freed() {
+            self.packetizer.recycle(memory);
+        }
     }
 
     fn publish(&mut self) {

@@ -27,7 +27,7 @@ pub(super) fn split(bytes: Bytes) -> impl Iterator<Item = Bytes> {
 }
 
 fn next_start_code(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(START_CODE_LEN).position(|window| window == [0, 0, 1])
+    memchr::memmem::find(bytes, &[0, 0, 1])
 }
 
 fn without_trailing_zeros(mut nal: Bytes) -> Bytes {

@@ -34,6 +34,8 @@ struct Connection {
     socket: Socket,
     to: SocketAddr,
     received: BytesMut,
+    /// The receive buffer before this one: free again once its packets are through.
+    previous: BytesMut,
     writes: VecDeque<Bytes>,
     writing: bool,
     closing: bool,
@@ -73,10 +75,15 @@ impl Camera {
         match Socket::tcp_for(&to) {
             Ok(socket) => {
                 ring.connect(self.token(Owner::CameraConnection), &socket, to);
-                let received = BytesMut::new();
-                let writes = VecDeque::new();
-                self.connection =
-                    Some(Connection { socket, to, received, writes, writing: false, closing: false });
+                self.connection = Some(Connection {
+                    socket,
+                    to,
+                    received: BytesMut::new(),
+                    previous: BytesMut::new(),
+                    writes: VecDeque::new(),
+                    writing: false,
+                    closing: false,
+                });
             }
             Err(error) => self.source.handle_closed(now, &error.to_string()),
         }
@@ -124,7 +131,7 @@ impl Camera {
         }
         let mut buffer = std::mem::take(&mut connection.received);
         if buffer.capacity() - buffer.len() < MIN_RECEIVE_BYTES {
-            buffer.reserve(RECEIVE_BYTES);
+            buffer = connection.next_buffer(buffer);
         }
         ring.receive(token, &connection.socket, buffer);
     }
@@ -225,6 +232,20 @@ impl Camera {
 }
 
 impl Connection {
+    /// A buffer with room that begins with what is left in the full one: the one before it, if its packets are through.
+    fn next_buffer(&mut self, mut full: BytesMut) -> BytesMut {
+        let mut next = std::mem::take(&mut self.previous);
+        next.clear();
+        let wanted = full.len() + RECEIVE_BYTES;
+        if !next.try_reclaim(wanted) {
+            next = BytesMut::with_capacity(wanted);
+        }
+        next.extend_from_slice(&full);
+        full.clear();
+        self.previous = full;
+        next
+    }
+
     fn write_on(&mut self, ring: &mut Ring, token: u64) {
         if !self.writing && !self.writes.is_empty() {
             ring.write(token, &self.socket, &mut self.writes);
