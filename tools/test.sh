@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 . tools/install.sh
 
 need_rust
-# pkg-config, cc and make: SQLite and liburing are built from source.
-need_packages pkg-config gcc make libc6-dev \
+# The first line: SQLite and liburing are built from source, and the build script of glommio calls git.
+need_packages ca-certificates pkg-config gcc make libc6-dev git \
     ffmpeg python3-gi gir1.2-gst-rtsp-server-1.0 \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav
