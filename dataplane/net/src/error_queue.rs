@@ -65,7 +65,7 @@ fn is_unreachable(header: &libc::msghdr) -> bool {
         );
         // SAFETY: only computes.
         let whole = unsafe { libc::CMSG_LEN(size_of::<libc::sock_extended_err>() as u32) } as usize;
-        if is_error && length as usize >= whole {
+        if is_error && length >= whole {
             // SAFETY: the message is long enough for the structure; it is read wherever it lies.
             let error =
                 unsafe { libc::CMSG_DATA(message).cast::<libc::sock_extended_err>().read_unaligned() };
