@@ -78,6 +78,13 @@ impl ProvidedBuffers {
     }
 }
 
+impl ProvidedBuffers {
+    /// Leaves the memory to the kernel for good.
+    pub(crate) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.memory));
+    }
+}
+
 impl Drop for ProvidedBuffers {
     fn drop(&mut self) {
         // SAFETY: unmaps what `register` mapped, with the same length.

@@ -28,6 +28,7 @@ pub(crate) struct Slot {
     in_flight: u16,
     generation: u8,
     live: bool,
+    segmented: bool,
 }
 
 impl Destinations {
@@ -43,6 +44,20 @@ impl Destinations {
                 Slot { live: true, generation: slot.generation.wrapping_add(1), in_flight: 0, ..Slot::EMPTY };
         }
         slot.address = sockaddr(address);
+        // Another address is another path.
+        slot.segmented = true;
+    }
+
+    /// False once the path to this destination refused a segmented send.
+    pub(crate) fn is_segmented(&self, id: DestinationId) -> bool {
+        self.slots.get(id.0 as usize).is_some_and(|slot| slot.segmented)
+    }
+
+    /// Packets go to this destination one by one.
+    pub(crate) fn turn_segmentation_off(&mut self, id: DestinationId) {
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
+            slot.segmented = false;
+        }
     }
 
     pub(crate) fn clear(&mut self, id: DestinationId) {
@@ -90,6 +105,7 @@ impl Slot {
         in_flight: 0,
         generation: 0,
         live: false,
+        segmented: true,
     };
 }
 

@@ -35,10 +35,17 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP))
 }
 
+/// True for those of them that say that no destination of the device can be sent to that way.
+pub(crate) fn is_refusal_of_all(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EOPNOTSUPP))
+}
+
 /// A control message that the kernel may read until the send completes: kept for good, one per segment size.
 #[derive(Debug)]
 pub(crate) struct ControlMessages {
     by_size: HashMap<u16, Box<ControlMessage>>,
+    /// The last one asked for: a run goes to many viewers in a row.
+    last: Option<(u16, *mut libc::c_void)>,
 }
 
 /// Room for `cmsghdr` and a `u16`, aligned as `cmsghdr`.
@@ -50,11 +57,16 @@ struct ControlMessage([u8; CONTROL_LEN]);
 
 impl ControlMessages {
     pub(crate) fn new() -> Self {
-        Self { by_size: HashMap::new() }
+        Self { by_size: HashMap::new(), last: None }
     }
 
     /// The control message for packets of `segment_bytes`. At most 65,535 exist; in practice, sizes up to the MTU.
     pub(crate) fn segment(&mut self, segment_bytes: u16) -> *mut libc::c_void {
+        if let Some((size, message)) = self.last
+            && size == segment_bytes
+        {
+            return message;
+        }
         let message = self.by_size.entry(segment_bytes).or_insert_with(|| {
             let mut bytes = [0; CONTROL_LEN];
             // SAFETY: CMSG_LEN only computes.
@@ -65,7 +77,9 @@ impl ControlMessages {
             bytes[16..18].copy_from_slice(&segment_bytes.to_ne_bytes());
             Box::new(ControlMessage(bytes))
         });
-        message.0.as_mut_ptr().cast()
+        let message = message.0.as_mut_ptr().cast();
+        self.last = Some((segment_bytes, message));
+        message
     }
 }
 

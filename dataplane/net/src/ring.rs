@@ -16,16 +16,20 @@ use slab::Slab;
 
 use crate::buffers::{self, ProvidedBuffers};
 use crate::destinations::{DestinationId, Destinations, sockaddr};
-use crate::offload::{self, CONTROL_LEN, ControlMessages, Segmentation};
+use crate::error_queue;
+use crate::offload::{self, CONTROL_LEN, ControlMessages, Segmentation, is_refusal, is_refusal_of_all};
 use crate::socket::{Socket, address_of};
 use crate::wake::Waker;
-use crate::{error_queue, offload::is_refusal};
 
 /// Entries of the submission queue: a full one is submitted on the way. Small enough for the first-level cache's
 /// neighbour, large enough that a system call is shared by hundreds of sends.
 const SUBMISSIONS: u32 = 512;
 /// Entries of the completion queue: every entry of a submission completing at once, twice over, and the sockets.
 const COMPLETIONS: u32 = 4096;
+/// Packets of one run, and of one send: what the tag of a completion can name, and the kernel's `UDP_MAX_SEGMENTS`.
+const MAX_PACKETS_PER_RUN: usize = 64;
+/// How long the end of a ring waits for the kernel to let go of its memory.
+const LET_GO: Duration = Duration::from_secs(1);
 /// Buffers of one write: `IOV_MAX` is 1024.
 const MAX_CHUNKS_PER_WRITE: usize = 256;
 /// Arena that received datagrams are copied into; a datagram's `Bytes` is a slice of it.
@@ -122,12 +126,18 @@ pub struct Ring {
     udp: Socket,
     segmentation: Segmentation,
     slots: Box<[SendSlot]>,
+    /// Sends pushed so far. An entry uses slot `pushed % SUBMISSIONS`: as many slots as the queue has entries, so a slot
+    /// comes round only after the entry that used it was taken, even where a submission stops half-way.
     pushed: usize,
     controls: ControlMessages,
     destinations: Destinations,
     flights: Slab<Flight>,
     operations: Slab<Operation>,
-    retries: VecDeque<(usize, DestinationId)>,
+    retries: VecDeque<Retry>,
+    /// Why nothing more can be submitted; told by [`Ring::submit`].
+    broken: Option<io::Error>,
+    /// No receive is started again.
+    closing: bool,
     done: VecDeque<Completion>,
     buffers: ProvidedBuffers,
     arena: BytesMut,
@@ -149,6 +159,26 @@ struct Flight {
     under_way: u32,
 }
 
+/// A send that is repeated: all of a run packet by packet, or the one packet or whole run that an error of somebody else
+/// hit.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    flight: usize,
+    destination: DestinationId,
+    part: Part,
+}
+
+/// What one send carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The run in one segmented send (or a run of one packet).
+    Whole,
+    /// Every packet in a send of its own.
+    EachPacket,
+    /// This packet.
+    Packet(usize),
+}
+
 /// Everything else, with what the kernel may still touch.
 enum Operation {
     Receive {
@@ -158,6 +188,7 @@ enum Operation {
     },
     Write {
         token: u64,
+        bytes: usize,
         _socket: Socket,
         _chunks: Vec<Bytes>,
         _vectors: Box<[libc::iovec]>,
@@ -183,8 +214,12 @@ const TAG_SEND: u64 = 1 << 60;
 const TAG_RETRIED: u64 = 1 << 61;
 const TAG_OPERATION: u64 = 1 << 62;
 const TAG_IGNORED: u64 = 1 << 63;
+/// The packet that a send carries, or [`WHOLE`].
+const PART_SHIFT: u32 = 53;
+const PART_MASK: u64 = (1 << 7) - 1;
+const WHOLE: u64 = PART_MASK;
 const FLIGHT_SHIFT: u32 = 32;
-const FLIGHT_MASK: u64 = (1 << 28) - 1;
+const FLIGHT_MASK: u64 = (1 << 21) - 1;
 const GENERATION_SHIFT: u32 = 24;
 const DESTINATION_MASK: u64 = (1 << 24) - 1;
 /// Not a viewer: a signalling datagram.
@@ -230,6 +265,8 @@ impl Ring {
             flights: Slab::new(),
             operations: Slab::new(),
             retries: VecDeque::new(),
+            broken: None,
+            closing: false,
             done: VecDeque::new(),
             buffers,
             arena: BytesMut::with_capacity(DATAGRAM_ARENA_BYTES),
@@ -272,7 +309,8 @@ impl Ring {
     }
 
     /// Queues one run to many viewers: `bytes` are packets of `segment_bytes` each, the last may be shorter.
-    /// Viewers that have too much in flight get nothing and are added to `blocked`.
+    /// Viewers that have too much in flight get nothing and are added to `blocked`; so are all of them when the run has
+    /// more than 64 packets or two million runs are under way.
     pub fn send_run(
         &mut self,
         bytes: &Bytes,
@@ -280,9 +318,14 @@ impl Ring {
         to: impl IntoIterator<Item = DestinationId>,
         blocked: &mut Vec<DestinationId>,
     ) {
-        let key = self.flights.insert(Flight { bytes: bytes.clone(), segment_bytes, under_way: 1 });
+        let key = self.flights.vacant_key();
+        let packets = bytes.len().div_ceil(usize::from(segment_bytes.max(1)));
+        if key as u64 > FLIGHT_MASK || packets > MAX_PACKETS_PER_RUN {
+            return blocked.extend(to);
+        }
+        self.flights.insert(Flight { bytes: bytes.clone(), segment_bytes, under_way: 1 });
         for destination in to {
-            if !self.send_flight(key, destination, 0) {
+            if !self.send_flight(key, destination, Part::Whole, 0) {
                 blocked.push(destination);
             }
         }
@@ -290,11 +333,15 @@ impl Ring {
     }
 
     /// Queues one datagram of the shard's socket to any address.
+    /// It is lost like any datagram when the socket or the ring is full.
     pub fn send_datagram(&mut self, bytes: Bytes, to: SocketAddr) {
         let length = bytes.len();
+        if self.flights.vacant_key() as u64 > FLIGHT_MASK {
+            return;
+        }
         let key = self.flights.insert(Flight { bytes, segment_bytes: 0, under_way: 1 });
         let address = sockaddr(to);
-        self.push_send(key, 0..length, None, &address, TAG_SEND | pack(key, NO_DESTINATION, 0));
+        self.push_send(key, 0..length, None, &address, TAG_SEND | pack(key, NO_DESTINATION, 0, WHOLE));
     }
 
     /// Receives into the spare room of `buffer` (at least one byte).
@@ -323,6 +370,7 @@ impl Ring {
             entry,
             Operation::Write {
                 token,
+                bytes: chunks.iter().map(Bytes::len).sum(),
                 _socket: socket.clone(),
                 _chunks: chunks,
                 _vectors: vectors,
@@ -363,10 +411,7 @@ impl Ring {
     /// # Errors
     /// What the kernel says.
     pub fn send_from(&self, socket: &Socket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
-        // SAFETY: borrows a descriptor that `socket` keeps open.
-        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket.raw()) };
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        socket2::SockRef::from(&borrowed).send_to_with_flags(bytes, &to.into(), flags).map(|_| ())
+        socket.send_to(bytes, to)
     }
 
     /// A [`Completion::Timer`] after `delay`.
@@ -389,6 +434,15 @@ impl Ring {
     /// # Errors
     /// When the ring is broken: the shard cannot go on.
     pub fn submit(&mut self) -> io::Result<()> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        self.enter()?;
+        self.collect();
+        Ok(())
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
         let queued = self.ring.submission().len() as u32;
         self.statistics.submissions += 1;
         loop {
@@ -397,16 +451,16 @@ impl Ring {
                 self.ring.submitter().enter::<libc::sigset_t>(queued, 0, sys::IORING_ENTER_GETEVENTS, None)
             };
             match result {
-                Ok(_) => break,
+                // What a submission that stopped half-way left is submitted by the next.
+                Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The completion queue is full or memory is short for a moment: collect, then go on.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => break,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
-        self.pushed = 0;
-        self.collect();
-        Ok(())
     }
 
     /// The next completion, until `None`.
@@ -422,10 +476,11 @@ impl Ring {
     pub fn prepare_sleep(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        let idle = self.done.is_empty()
-            && self.ring.completion().is_empty()
-            && self.ring.submission().is_empty()
-            && !self.ring.submission().taskrun();
+        let idle = self.done.is_empty() && self.retries.is_empty() && self.ring.completion().is_empty() && {
+            let queue = self.ring.submission();
+            // Completions that did not fit wait in the kernel for the next enter, which nothing else would call for.
+            queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
+        };
         if !idle {
             self.awake();
         }
@@ -437,23 +492,32 @@ impl Ring {
         self.ring.completion().disable_eventfd();
     }
 
-    fn send_flight(&mut self, key: usize, destination: DestinationId, retried: u64) -> bool {
+    /// Queues a run, or a part of it, to one destination; false if that cannot take it.
+    fn send_flight(&mut self, key: usize, destination: DestinationId, part: Part, tags: u64) -> bool {
         let flight = &self.flights[key];
         let (length, segment_bytes) = (flight.bytes.len(), flight.segment_bytes);
         let segment = usize::from(segment_bytes).max(1);
-        let segmented = self.segmentation == Segmentation::Kernel || length <= segment;
-        let sends = if segmented { 1 } else { length.div_ceil(segment) as u16 };
-        let Some((address, generation)) = self.destinations.take(destination, sends) else { return false };
-        let address = *address;
-        let user_data = TAG_SEND | retried | pack(key, destination, generation);
-        if segmented {
-            self.flights[key].under_way += 1;
+        let kernel = self.segmentation == Segmentation::Kernel && self.destinations.is_segmented(destination);
+        let part = if part == Part::Whole && !kernel && length > segment { Part::EachPacket } else { part };
+        let packets = match part {
+            Part::Whole => 0..1,
+            Part::EachPacket => 0..length.div_ceil(segment),
+            Part::Packet(packet) => packet..packet + 1,
+        };
+        let Some((&address, generation)) = self.destinations.take(destination, packets.len() as u16) else {
+            return false;
+        };
+        self.flights[key].under_way += packets.len() as u32;
+        let tags = TAG_SEND | tags;
+        if part == Part::Whole {
+            let user_data = tags | pack(key, destination, generation, WHOLE);
             self.push_send(key, 0..length, (length > segment).then_some(segment_bytes), &address, user_data);
-        } else {
-            for start in (0..length).step_by(segment) {
-                self.flights[key].under_way += 1;
-                self.push_send(key, start..length.min(start + segment), None, &address, user_data);
-            }
+            return true;
+        }
+        for packet in packets {
+            let start = packet * segment;
+            let user_data = tags | pack(key, destination, generation, packet as u64);
+            self.push_send(key, start..length.min(start + segment), None, &address, user_data);
         }
         true
     }
@@ -466,16 +530,17 @@ impl Ring {
         address: &libc::sockaddr_in6,
         user_data: u64,
     ) {
-        if self.pushed == self.slots.len() || self.ring.submission().is_full() {
-            self.flush_queue();
+        // Before the slot is written: a full queue still refers to all of them.
+        if !self.make_room() {
+            return self.end_of_one(key);
         }
         let (control, control_len) = match segment_bytes {
             Some(size) => (self.controls.segment(size), CONTROL_LEN),
             None => (std::ptr::null_mut(), 0),
         };
         let bytes = &self.flights[key].bytes[range];
-        let slot = &mut self.slots[self.pushed];
-        self.pushed += 1;
+        let slot = &mut self.slots[self.pushed % SUBMISSIONS as usize];
+        self.pushed = self.pushed.wrapping_add(1);
         slot.address = *address;
         slot.iovec = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         slot.header.msg_name = (&raw mut slot.address).cast();
@@ -513,30 +578,60 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &io_uring::squeue::Entry) {
-        loop {
+        if self.make_room() {
             // SAFETY: what the entry points to lives in `slots` until the submission, which is when the kernel copies
             // it (IORING_FEAT_SUBMIT_STABLE), or in `operations`, `flights` and `controls` until the completion.
-            if unsafe { self.ring.submission().push(entry) }.is_ok() {
-                return;
-            }
-            self.flush_queue();
+            // There is room, so the push cannot fail.
+            let _ = unsafe { self.ring.submission().push(entry) };
         }
     }
 
-    /// Submits in the middle of a turn because the queue is full.
-    fn flush_queue(&mut self) {
-        // A broken ring shows again at the turn's own submit, which ends the shard.
-        if self.submit().is_err() {
-            self.pushed = 0;
+    /// Submits in the middle of a turn if the queue is full; false when that cannot be done any more.
+    ///
+    /// It only takes completions off the queue: what they lead to is queued by [`Ring::collect`], in its turn.
+    fn make_room(&mut self) -> bool {
+        while self.ring.submission().is_full() {
+            if self.broken.is_some() {
+                return false;
+            }
+            // A broken ring shows at the turn's own submit, which ends the shard.
+            if let Err(error) = self.enter() {
+                self.broken = Some(error);
+            }
+            self.collect_completions();
         }
+        true
     }
 
     fn collect(&mut self) {
-        // The retry queue is empty but after an ICMP error hit an innocent viewer's send.
-        while let Some((key, destination)) = self.retries.pop_front() {
-            self.send_flight(key, destination, TAG_RETRIED);
-            self.end_of_one(key);
+        self.collect_completions();
+        // Empty but after an ICMP error hit an innocent viewer's send, or a segmented send was refused. What was
+        // found out meanwhile is told first, so that nothing is sent again to who is known to be gone.
+        if self.done.is_empty() && !self.retries.is_empty() {
+            self.drain_errors();
+            if self.done.is_empty() {
+                self.retry();
+            }
         }
+    }
+
+    fn retry(&mut self) {
+        for _ in 0..self.retries.len() {
+            let Some(Retry { flight, destination, part }) = self.retries.pop_front() else { return };
+            if !self.send_flight(flight, destination, part, TAG_RETRIED) {
+                let error = io::ErrorKind::WouldBlock.into();
+                self.done.push_back(Completion::SendFailed { destination, error });
+            }
+            self.end_of_one(flight);
+        }
+    }
+
+    fn drain_errors(&mut self) {
+        let done = &mut self.done;
+        error_queue::drain(self.udp.raw(), |address| done.push_back(Completion::Unreachable { address }));
+    }
+
+    fn collect_completions(&mut self) {
         loop {
             let Some(entry) = self.ring.completion().next() else { return };
             let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
@@ -562,11 +657,17 @@ impl Ring {
     fn on_send_error(&mut self, key: usize, destination: DestinationId, user_data: u64, error: io::Error) {
         self.statistics.send_errors += 1;
         let flight = &mut self.flights[key];
-        let segmented = flight.bytes.len() > usize::from(flight.segment_bytes);
+        let part = match user_data >> PART_SHIFT & PART_MASK {
+            WHOLE => Part::Whole,
+            packet => Part::Packet(packet as usize),
+        };
+        let segmented = part == Part::Whole && flight.bytes.len() > usize::from(flight.segment_bytes);
         if segmented && is_refusal(&error) {
             flight.under_way += 1;
-            self.retries.push_back((key, destination));
-            if self.segmentation == Segmentation::Kernel {
+            self.retries.push_back(Retry { flight: key, destination, part: Part::EachPacket });
+            // A path with a small MTU is one viewer's; a device that cannot is everybody's.
+            self.destinations.turn_segmentation_off(destination);
+            if is_refusal_of_all(&error) && self.segmentation == Segmentation::Kernel {
                 self.segmentation = Segmentation::Off;
                 self.done.push_back(Completion::SegmentationOff { error });
             }
@@ -585,7 +686,7 @@ impl Ring {
         );
         if foreign && user_data & TAG_RETRIED == 0 {
             flight.under_way += 1;
-            self.retries.push_back((key, destination));
+            self.retries.push_back(Retry { flight: key, destination, part });
             return;
         }
         self.done.push_back(Completion::SendFailed { destination, error });
@@ -615,7 +716,14 @@ impl Ring {
                 }
                 Completion::Received { token, buffer, result: outcome }
             }
-            Operation::Write { token, .. } => Completion::Written { token, result: outcome },
+            Operation::Write { token, bytes, .. } => {
+                // MSG_WAITALL stops short only where the connection ended in the middle.
+                let result = outcome.and_then(|written| match written {
+                    all if all == bytes => Ok(all),
+                    _ => Err(io::ErrorKind::ConnectionAborted.into()),
+                });
+                Completion::Written { token, result }
+            }
             Operation::Connect { token, .. } => Completion::Connected { token, result: outcome.map(|_| ()) },
             Operation::Timer { .. } => Completion::Timer,
             // Handled above.
@@ -627,13 +735,12 @@ impl Ring {
         let more = io_uring::cqueue::more(flags);
         match &self.operations[key] {
             Operation::Errors => {
-                let done = &mut self.done;
-                error_queue::drain(self.udp.raw(), |address| {
-                    done.push_back(Completion::Unreachable { address })
-                });
+                self.drain_errors();
                 if !more {
                     self.operations.remove(key);
-                    self.start_errors();
+                    if !self.closing {
+                        self.start_errors();
+                    }
                 }
             }
             Operation::Datagrams { token, .. } => {
@@ -684,7 +791,8 @@ impl Ring {
                     | libc::ENETUNREACH
             )
         );
-        if passing || socket.is_none() {
+        if self.closing {
+        } else if passing || socket.is_none() {
             self.start_datagrams(token, socket);
         } else {
             self.done.push_back(Completion::DatagramsEnded { token, error });
@@ -699,8 +807,32 @@ impl SendSlot {
     }
 }
 
-fn pack(flight: usize, destination: DestinationId, generation: u8) -> u64 {
-    (flight as u64 & FLIGHT_MASK) << FLIGHT_SHIFT
+impl Drop for Ring {
+    /// The kernel may write into receive buffers until their operations have ended: end them, and leave to it for
+    /// good what it does not let go of.
+    fn drop(&mut self) {
+        self.closing = true;
+        self.broken = None;
+        let deadline = Timespec::from(LET_GO);
+        // What fails here shows in what is still under way.
+        let _ = self.enter();
+        let _ = self.ring.submitter().register_sync_cancel(Some(deadline), CancelBuilder::any());
+        let _ = self.enter();
+        self.collect_completions();
+        while let Some(retry) = self.retries.pop_front() {
+            self.end_of_one(retry.flight);
+        }
+        if !self.operations.is_empty() || !self.flights.is_empty() {
+            std::mem::forget(std::mem::take(&mut self.operations));
+            std::mem::forget(std::mem::take(&mut self.flights));
+            self.buffers.leak();
+        }
+    }
+}
+
+fn pack(flight: usize, destination: DestinationId, generation: u8, part: u64) -> u64 {
+    part << PART_SHIFT
+        | (flight as u64 & FLIGHT_MASK) << FLIGHT_SHIFT
         | u64::from(generation) << GENERATION_SHIFT
         | u64::from(destination.0) & DESTINATION_MASK
 }

@@ -1,7 +1,7 @@
 //! Sockets: made here with the options that the data plane wants, closed when the last operation is back.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -47,6 +47,12 @@ impl Socket {
     pub fn shutdown(&self) {
         // A socket that is not connected any more has nothing to shut down.
         let _ = socket2::SockRef::from(&*self.fd).shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Sends one datagram without waiting.
+    pub(crate) fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        socket2::SockRef::from(&*self.fd).send_to_with_flags(bytes, &to.into(), flags).map(|_| ())
     }
 
     pub(crate) fn raw(&self) -> RawFd {
@@ -120,9 +126,16 @@ pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The reverse: an IPv4-mapped address as plain IPv4.
+/// The reverse: an IPv4-mapped address as plain IPv4. A link-local address keeps its scope, without which nothing can be
+/// sent to it; others have none, so that equal destinations are equal.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match (address, address.ip().to_canonical()) {
+        (SocketAddr::V6(v6), IpAddr::V6(ip)) => {
+            let scope_id = if ip.is_unicast_link_local() { v6.scope_id() } else { 0 };
+            SocketAddrV6::new(ip, v6.port(), 0, scope_id).into()
+        }
+        (_, ip) => SocketAddr::new(ip, address.port()),
+    }
 }
 
 /// A `sockaddr_in` or `sockaddr_in6` as the kernel wrote it.
@@ -136,7 +149,8 @@ pub(crate) fn address_of(name: &[u8]) -> Option<SocketAddr> {
         }
         libc::AF_INET6 => {
             let ip: [u8; 16] = name.get(8..24)?.try_into().ok()?;
-            Some(canonical(SocketAddr::new(ip.into(), port)))
+            let scope_id = u32::from_ne_bytes(name.get(24..28)?.try_into().ok()?);
+            Some(canonical(SocketAddrV6::new(ip.into(), port, 0, scope_id).into()))
         }
         _ => None,
     }
@@ -160,5 +174,17 @@ mod tests {
         let v6: SocketAddr = "[2001:db8::7]:5000".parse().unwrap();
         assert_eq!(canonical(mapped(v4)), v4);
         assert_eq!(canonical(mapped(v6)), v6);
+    }
+
+    #[test]
+    fn a_link_local_address_comes_back_with_its_scope() {
+        let link_local = SocketAddr::from(SocketAddrV6::new("fe80::7".parse().unwrap(), 5000, 0, 3));
+        let raw = crate::destinations::sockaddr(link_local);
+        // SAFETY: reads the bytes of a live C structure without padding.
+        let name = unsafe {
+            std::slice::from_raw_parts((&raw const raw).cast::<u8>(), size_of::<libc::sockaddr_in6>())
+        };
+        assert_eq!(address_of(name), Some(link_local));
+        assert_eq!(canonical(link_local), link_local);
     }
 }

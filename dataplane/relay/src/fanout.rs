@@ -152,6 +152,11 @@ impl Fanout {
         self.places.is_empty()
     }
 
+    /// Number of the next run that live viewers get.
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
     /// Packets that viewers did not get because they were waiting, all since the start.
     pub fn skipped_packets(&self) -> u64 {
         self.skipped_packets
@@ -159,10 +164,10 @@ impl Fanout {
 
     /// Gives `send` all that is due at `now`. [`Fanout::block`] may be called for what it was given afterwards.
     pub fn transmit(&mut self, now: Instant, cache: &GopCache, mut send: impl FnMut(Transmit<'_>)) {
-        if !self.pace.begin(now) {
-            return;
+        // Once an interval, however many turns it has: each viewer's share is of an interval.
+        if self.pace.begin(now) {
+            self.catch_up(cache, &mut send);
         }
-        self.catch_up(cache, &mut send);
         self.limit_lag(cache);
         while let Some(run) = cache.run(self.live) {
             if !self.pace.admits() {
@@ -192,9 +197,19 @@ impl Fanout {
         self.pace.since.filter(|_| due).map(|since| since + PACE_INTERVAL)
     }
 
-    /// Goes on at the newest random access point when live viewers are too far behind it.
+    /// Goes on at the newest random access point when live viewers are too far behind it, or when what they were to
+    /// get next is not cached any more.
     fn limit_lag(&mut self, cache: &GopCache) {
-        let mut live = self.live.max(cache.first());
+        if self.live < cache.first() {
+            match cache.random_access() {
+                Some(start) => self.live = start,
+                None => {
+                    self.live = cache.first();
+                    self.all_wait();
+                }
+            }
+        }
+        let mut live = self.live;
         if let (Some(start), Some(next), Some(newest)) =
             (cache.random_access(), cache.run(live), cache.run(cache.end().saturating_sub(1)))
             && start > live
@@ -206,6 +221,12 @@ impl Fanout {
             live = start;
         }
         self.live = live;
+    }
+
+    fn all_wait(&mut self) {
+        while let Some(&viewer) = self.datagrams.last().or(self.websockets.last()) {
+            self.block(viewer);
+        }
     }
 
     /// Each viewer that is behind gets its share of old runs.
@@ -344,13 +365,13 @@ impl Squeeze {
 }
 
 impl Pace {
-    /// Starts an interval if the last one is over; false while there is nothing left of this one.
+    /// Starts an interval if the last one is over; true if so.
     fn begin(&mut self, now: Instant) -> bool {
         let over = self.since.is_none_or(|since| now >= since + PACE_INTERVAL);
         if over {
             *self = Self { since: Some(now), sent_bytes: 0 };
         }
-        self.admits()
+        over
     }
 
     fn admits(&self) -> bool {
@@ -555,5 +576,48 @@ mod tests {
         let got: Vec<_> = scene.got(1).iter().map(|got| got.1).collect();
         let shown = [got[0], got[2], got[3], got[1], got[5], got[6], got[4], got[7]];
         assert!(shown.is_sorted(), "{got:?}");
+    }
+
+    #[test]
+    fn a_viewer_that_catches_up_gets_its_share_once_a_millisecond_however_many_turns_there_are() {
+        let mut scene = Scene::new();
+        for index in 0..10u32 {
+            scene.access_unit(index * 3600, index == 0, 50);
+        }
+        scene.settle();
+        scene.now += Duration::from_millis(5);
+        scene.join(1);
+        let at_once = scene.got(1).len();
+        assert!(at_once >= 1, "at once");
+        for _ in 0..5 {
+            scene.turn();
+        }
+        assert_eq!(scene.got(1).len(), at_once);
+        scene.now += PACE_INTERVAL;
+        scene.turn();
+        assert!(scene.got(1).len() > at_once);
+        scene.settle();
+        assert_eq!(scene.got(1).len() as u64, scene.cache.end());
+    }
+
+    #[test]
+    fn live_viewers_wait_for_a_picture_to_start_with_when_what_they_were_to_get_is_gone() {
+        let mut scene = Scene::new();
+        scene.cache = GopCache::new(10_000);
+        scene.access_unit(0, true, 1);
+        scene.join(1);
+        scene.access_unit(3600, false, 1);
+        assert_eq!(scene.fanout.datagrams, [ViewerId(1)]);
+        // Ten pictures between two turns, of which the cache holds eight.
+        for index in 2..12u32 {
+            scene.writer.begin_access_unit(index * 3600, false);
+            scene.writer.packet(1188, |out| out.put_bytes(0, 1188));
+            scene.writer.end_access_unit();
+            scene.cache.push(scene.writer.poll_run().unwrap());
+        }
+        scene.now += Duration::from_millis(40);
+        scene.turn();
+        scene.access_unit(12 * 3600, true, 1);
+        assert_eq!(scene.got(1).iter().map(|got| got.0).collect::<Vec<_>>(), [0, 1, 12]);
     }
 }

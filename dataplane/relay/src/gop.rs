@@ -19,6 +19,8 @@ pub struct GopCache {
     bytes: usize,
     max_bytes: usize,
     random_access: Option<u64>,
+    /// Live viewers still have to get the runs from here on.
+    unsent: u64,
     freed: Vec<BytesMut>,
 }
 
@@ -28,14 +30,15 @@ const MAX_FREED: usize = 4;
 impl GopCache {
     /// Empty; holds `max_bytes` at most.
     pub fn new(max_bytes: usize) -> Self {
-        Self { runs: VecDeque::new(), first: 0, bytes: 0, max_bytes, random_access: None, freed: Vec::new() }
+        let (runs, freed) = (VecDeque::new(), Vec::new());
+        Self { runs, first: 0, bytes: 0, max_bytes, random_access: None, unsent: u64::MAX, freed }
     }
 
     /// Adds the newest run.
     pub fn push(&mut self, run: Run) {
         if run.is_random_access() {
             if let Some(previous) = self.random_access {
-                self.drop_before(previous);
+                self.drop_before(previous.min(self.unsent));
             }
             self.random_access = Some(self.end());
         }
@@ -44,6 +47,12 @@ impl GopCache {
         while self.bytes > self.max_bytes && self.runs.len() > 1 {
             self.drop_before(self.first + 1);
         }
+    }
+
+    /// Runs from `number` on are still to be sent to live viewers: they stay, within the bound of bytes, even where
+    /// every picture is a random access point and many come at once.
+    pub fn keep_from(&mut self, number: u64) {
+        self.unsent = number;
     }
 
     /// Forgets that anybody can start here: the codec changed.
@@ -132,5 +141,18 @@ mod tests {
         cache.push(run(false, 100));
         assert_eq!((cache.random_access(), cache.first(), cache.bytes()), (None, 1, 200));
         assert!(cache.run(0).is_none() && cache.run(1).is_some() && cache.run(3).is_none());
+    }
+
+    #[test]
+    fn what_live_viewers_still_have_to_get_outlives_newer_random_access_points() {
+        let mut cache = GopCache::new(1 << 20);
+        cache.keep_from(0);
+        for _ in 0..6 {
+            cache.push(run(true, 100));
+        }
+        assert_eq!((cache.first(), cache.random_access()), (0, Some(5)));
+        cache.keep_from(6);
+        cache.push(run(true, 100));
+        assert_eq!((cache.first(), cache.random_access()), (5, Some(6)));
     }
 }

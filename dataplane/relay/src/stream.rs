@@ -189,6 +189,7 @@ impl Stream {
     /// Gives `send` all that is due at `now`.
     pub fn transmit(&mut self, now: Instant, send: impl FnMut(Transmit<'_>)) {
         self.fanout.transmit(now, &self.cache, send);
+        self.cache.keep_from(self.fanout.live());
     }
 
     /// Counters.

@@ -74,7 +74,12 @@ impl Timeline {
         let rate = f64::from(self.input_rate_hz);
         let step_seconds = step as f64 / rate;
         let elapsed = now.saturating_duration_since(last.at);
-        step_seconds > -MAX_BACKWARD.as_secs_f64() && step_seconds < (elapsed + MAX_FORWARD).as_secs_f64()
+        let mapped = last.base_90k.wrapping_add(self.to_90k(last.offset + step));
+        let behind_90k = i64::from(self.newest_90k.wrapping_sub(mapped) as i32);
+        step_seconds > -MAX_BACKWARD.as_secs_f64()
+            && step_seconds < (elapsed + MAX_FORWARD).as_secs_f64()
+            // Many small steps back are no B-pictures.
+            && behind_90k < i64::from(CLOCK_RATE_HZ) * MAX_BACKWARD.as_secs() as i64
     }
 
     fn follow(&self, now: Instant, last: Last, input: u32) -> Last {
@@ -184,5 +189,17 @@ mod tests {
         timeline.restart(1000);
         timeline.map(start, 100);
         assert_eq!(timeline.map(after(start, 40), 140), 3600);
+    }
+
+    #[test]
+    fn a_clock_that_runs_backwards_does_not_take_ours_with_it() {
+        let start = Instant::now();
+        let mut timeline = Timeline::new(0);
+        for step in 0..100u32 {
+            let mapped = timeline.map(after(start, 40 * u64::from(step)), (45_000 * step).wrapping_neg());
+            let behind = timeline.newest_90k().wrapping_sub(mapped);
+            assert!(behind < 90_000, "{behind} ticks behind at step {step}");
+        }
+        assert!(timeline.newest_90k() > 90_000);
     }
 }

@@ -228,7 +228,8 @@ fn wait_ready(ready: &Receiver<Result<(), String>>) -> Result<(), String> {
 }
 
 fn run_thread(start: ShardStart, cpu: Option<usize>, ready: &Sender<Result<(), String>>) {
-    let (index, events) = (start.index, start.events.clone());
+    let index = start.index;
+    let _farewell = Farewell { shard: index, events: start.events.clone() };
     let builder = |placement| {
         LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{index}"))
@@ -252,6 +253,17 @@ fn run_thread(start: ShardStart, cpu: Option<usize>, ready: &Sender<Result<(), S
             let _ = ready.send(Err(error.to_string()));
         }
     }
-    // The control plane may have stopped listening.
-    let _ = events.blocking_send(Event::Stopped { shard: index });
+}
+
+/// Tells the control plane that a shard is gone, however it went.
+struct Farewell {
+    shard: usize,
+    events: mpsc::Sender<Event>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // The control plane may have stopped listening.
+        let _ = self.events.blocking_send(Event::Stopped { shard: self.shard });
+    }
 }

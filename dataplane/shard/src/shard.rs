@@ -32,8 +32,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(2);
 /// Viewers of a shard: the ring's completions name them by 24 bits; memory ends far below.
 const MAX_VIEWERS: usize = 1 << 20;
-/// Close code for a session that is refused because the shard is full (RFC 6455 section 7.4.1).
-const TRY_AGAIN_LATER: u16 = 1013;
+/// Events that the control plane has no room for are offered again after this.
+const EVENTS_AGAIN: Duration = Duration::from_millis(10);
 
 /// One shard.
 pub(crate) struct Shard {
@@ -51,7 +51,10 @@ pub(crate) struct Shard {
     touched: Vec<usize>,
     timers: Timers,
     ring_timers: BinaryHeap<Reverse<Instant>>,
+    /// Emptied after every use; here so that they are allocated once.
     blocked: Vec<DestinationId>,
+    stuck: Vec<ViewerId>,
+    written: Vec<usize>,
     gate: Gate,
     gate_timer: Armed,
     hasher: RandomState,
@@ -114,6 +117,8 @@ impl Shard {
             timers: Timers::default(),
             ring_timers: BinaryHeap::new(),
             blocked: Vec::new(),
+            stuck: Vec::new(),
+            written: Vec::new(),
             gate: Gate::Open,
             gate_timer: Armed::default(),
             hasher: RandomState::new(),
@@ -347,17 +352,18 @@ impl Shard {
 
     /// Sends what is due on every stream that had news this turn.
     fn transmit(&mut self, now: Instant) {
-        for index in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for index in touched.drain(..) {
             self.transmit_stream(now, index);
         }
+        // Sending touches no stream, so nothing is lost here.
+        self.touched = touched;
     }
 
     fn transmit_stream(&mut self, now: Instant, index: usize) {
-        let Self { streams, viewers, ring, blocked, config, timers, .. } = self;
+        let Self { streams, viewers, ring, blocked, stuck, written, timers, .. } = self;
         let Some(slot) = streams.get_mut(index) else { return };
         slot.touched = false;
-        let mut stuck: Vec<ViewerId> = Vec::new();
-        let mut websockets: Vec<usize> = Vec::new();
         let (packets_sent, bytes_sent, skipped) =
             (&mut slot.packets_sent, &mut slot.bytes_sent, &mut slot.packets_skipped);
         slot.stream.transmit(now, |transmit| {
@@ -373,11 +379,14 @@ impl Shard {
                     &own
                 }
             };
-            let before = stuck.len();
+            // Who could not take a run gets nothing more of this turn: a later, smaller run might fit.
+            let (before, full) = (stuck.len(), |viewer: &ViewerId| stuck.binary_search(viewer).is_ok());
+            let held_back = if before == 0 { 0 } else { to.iter().filter(|viewer| full(viewer)).count() };
             match transmit {
                 Transmit::Shared { egress: Egress::Datagrams, .. }
                 | Transmit::Own { egress: Egress::Datagrams, .. } => {
-                    let ids = to.iter().map(|viewer| DestinationId(viewer.0));
+                    let ids = to.iter().filter(|viewer| before == 0 || !full(viewer));
+                    let ids = ids.map(|viewer| DestinationId(viewer.0));
                     ring.send_run(run.bytes(), run.segment_bytes(), ids, blocked);
                     stuck.extend(blocked.drain(..).map(|id| ViewerId(id.0)));
                 }
@@ -386,24 +395,30 @@ impl Shard {
                     let frames = frame_run(run);
                     for viewer in to {
                         let Some(end) = viewers.get_mut(viewer.0 as usize) else { continue };
-                        if end.websocket.media(&frames, config.websocket_queue_bytes) {
-                            websockets.push(viewer.0 as usize);
+                        if stuck[..before].binary_search(viewer).is_ok() {
+                            continue;
+                        }
+                        if end.websocket.media(&frames) {
+                            written.push(viewer.0 as usize);
                         } else {
                             stuck.push(*viewer);
                         }
                     }
                 }
             }
-            let lost = (stuck.len() - before) as u64;
+            let lost = (stuck.len() - before + held_back) as u64;
+            if stuck.len() > before {
+                stuck.sort_unstable();
+            }
             let reached = to.len() as u64 - lost;
             *packets_sent += reached * u64::from(run.packets());
             *bytes_sent += reached * run.bytes().len() as u64;
             *skipped += lost * u64::from(run.packets());
         });
-        for viewer in stuck {
+        for viewer in stuck.drain(..) {
             slot.stream.block(viewer);
         }
-        for index in websockets {
+        for index in written.drain(..) {
             if let Some(viewer) = viewers.get_mut(index) {
                 viewer.websocket.write_on(ring);
             }
@@ -420,6 +435,9 @@ impl Shard {
         let Some(&stream_slot) = self.stream_slots.get(&stream).filter(|_| self.gate == Gate::Open) else {
             return self.session_ended(stream, id, "the stream is gone");
         };
+        if self.viewers.vacant_key() >= MAX_VIEWERS {
+            return self.session_ended(stream, id, "the server is full");
+        }
         // The ring waits in the kernel; a non-blocking descriptor would make it answer EAGAIN instead.
         if let Err(error) = socket.set_nonblocking(false).and_then(|()| socket.set_nodelay(true)) {
             return self.session_ended(stream, id, &error.to_string());
@@ -429,12 +447,8 @@ impl Shard {
         let index = self.viewers.vacant_key();
         let token = Token { owner: Owner::WebSocket, slot: index, epoch }.pack();
         let socket = Socket::from(std::os::fd::OwnedFd::from(socket));
-        let mut websocket = WebSocket::new(&mut self.ring, token, socket, &buffered);
-        if index >= MAX_VIEWERS {
-            websocket.close(TRY_AGAIN_LATER, "the server is full");
-            websocket.write_on(&mut self.ring);
-            return self.session_ended(stream, id, "the server is full");
-        }
+        let queue_bytes = self.config.websocket_queue_bytes;
+        let websocket = WebSocket::new(&mut self.ring, token, socket, &buffered, queue_bytes);
         let slot = &mut self.streams[stream_slot];
         let config = SessionConfig {
             session_id: id,
@@ -486,9 +500,14 @@ impl Shard {
     /// Tells a session something and does what it wants.
     fn tell_session(&mut self, now: Instant, index: usize, tell: impl FnOnce(&mut Session)) {
         let Some(viewer) = self.viewers.get_mut(index) else { return };
-        tell(&mut viewer.session);
-        while let Some(output) = self.viewers.get_mut(index).and_then(|viewer| viewer.session.poll_output()) {
-            self.do_for_session(index, output);
+        // Who is only there for its last frame has nothing more to want.
+        if viewer.ended.is_none() {
+            tell(&mut viewer.session);
+            while let Some(output) =
+                self.viewers.get_mut(index).and_then(|viewer| viewer.session.poll_output())
+            {
+                self.do_for_session(index, output);
+            }
         }
         let Some(viewer) = self.viewers.get_mut(index) else { return };
         let wants = match &mut viewer.linger_until {
@@ -586,6 +605,8 @@ impl Shard {
         loop {
             let Some(viewer) = self.viewers.get_mut(index) else { return };
             if viewer.ended.is_some() {
+                // It may say what it likes while its close frame is on its way.
+                buffer.clear();
                 break;
             }
             match viewer.websocket.hear(&mut buffer) {
@@ -596,6 +617,12 @@ impl Shard {
                 Some(Heard::Binary) => self.tell_session(now, index, |session| session.handle_binary(now)),
                 Some(Heard::Ping) => {
                     self.tell_session(now, index, |session| session.handle_websocket_ping(now))
+                }
+                Some(Heard::Closed) => {
+                    viewer.ended = Some("the client closed the session".into());
+                    self.detach(index);
+                    // Lingers until the answer is written.
+                    self.tell_session(now, index, |_| {});
                 }
                 Some(Heard::Gone(reason)) => {
                     viewer.ended = Some(reason);
@@ -717,7 +744,8 @@ impl Shard {
 
     fn on_send_failed(&mut self, _now: Instant, destination: DestinationId, error: &io::Error) {
         let Some(viewer) = self.viewers.get(destination.0 as usize) else { return };
-        tracing::debug!(session = %viewer.id, %error, "a send failed");
+        // Not the session's id: whoever knows it controls the session.
+        tracing::debug!(shard = self.index, viewer = destination.0, %error, "a send failed");
         let (id, stream_slot) = (viewer.viewer, viewer.stream_slot);
         if let Some(slot) = self.streams.get_mut(stream_slot) {
             slot.stream.block(id);
@@ -758,7 +786,8 @@ impl Shard {
 
     /// Lets the ring wake us for the first timer, unless it will already.
     fn arm_ring(&mut self, now: Instant) {
-        let Some(next) = self.timers.next() else { return };
+        let again = (!self.unsent_events.is_empty()).then(|| now + EVENTS_AGAIN);
+        let Some(next) = self.timers.next().into_iter().chain(again).min() else { return };
         if self.ring_timers.peek().is_none_or(|armed| next < armed.0) {
             self.ring_timers.push(Reverse(next));
             self.ring.start_timer(next.saturating_duration_since(now));

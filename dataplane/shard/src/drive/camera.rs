@@ -32,7 +32,6 @@ pub(crate) struct Camera {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
-    to: SocketAddr,
     received: BytesMut,
     /// The receive buffer before this one: free again once its packets are through.
     previous: BytesMut,
@@ -77,7 +76,6 @@ impl Camera {
                 ring.connect(self.token(Owner::CameraConnection), &socket, to);
                 self.connection = Some(Connection {
                     socket,
-                    to,
                     received: BytesMut::new(),
                     previous: BytesMut::new(),
                     writes: VecDeque::new(),
@@ -98,9 +96,9 @@ impl Camera {
                 ring.receive(token, &connection.socket, BytesMut::with_capacity(RECEIVE_BYTES));
             }
             Err(error) => {
-                let reason = format!("cannot connect to {}: {error}", connection.to);
                 self.close(ring);
-                self.source.handle_closed(now, &reason);
+                // The source says where to.
+                self.source.handle_closed(now, &error.to_string());
             }
         }
     }
@@ -159,6 +157,7 @@ impl Camera {
     }
 
     pub(crate) fn open_udp(&mut self, now: Instant, ring: &mut Ring) {
+        self.close_udp(ring);
         let Some(local) = self.connection.as_ref().and_then(|connection| connection.socket.local_addr().ok())
         else {
             return self.source.handle_udp_opened(now, Err("the RTSP connection is gone".into()));
@@ -207,10 +206,7 @@ impl Camera {
 
     /// Closes the connection once what waits is written, and the UDP sockets at once.
     pub(crate) fn disconnect(&mut self, ring: &mut Ring) {
-        if let Some(udp) = self.udp.take() {
-            ring.cancel_all(&udp.rtp);
-            ring.cancel_all(&udp.rtcp);
-        }
+        self.close_udp(ring);
         match &mut self.connection {
             Some(connection) if connection.writing && !connection.closing => connection.closing = true,
             Some(_) => self.close(ring),
@@ -218,8 +214,20 @@ impl Camera {
         }
     }
 
+    fn close_udp(&mut self, ring: &mut Ring) {
+        if let Some(udp) = self.udp.take() {
+            ring.cancel_all(&udp.rtp);
+            ring.cancel_all(&udp.rtcp);
+        }
+    }
+
     fn close(&mut self, ring: &mut Ring) {
         if let Some(connection) = self.connection.take() {
+            if connection.writing {
+                // A TEARDOWN that is only queued yet: the kernel is to have it before the end. A broken ring shows at
+                // the turn's own submit.
+                let _ = ring.submit();
+            }
             connection.socket.shutdown();
             ring.cancel_all(&connection.socket);
         }

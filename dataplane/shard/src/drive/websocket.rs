@@ -16,8 +16,9 @@ use tungstenite::{Error, Message};
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 /// Receive buffer of a viewer: a ping is some 30 bytes; longer messages take more receives.
 const RECEIVE_BYTES: usize = 256;
-/// Signalling may overtake the media bound by this: a session has at most a few texts waiting.
-const MAX_SIGNALLING_CHUNKS: usize = 64;
+/// Room that signalling has beyond the bound of media. A client that reads nothing is told less; its ping timeout or the
+/// kernel ends it.
+const SIGNALLING_BYTES: usize = 64 << 10;
 
 /// What a client said.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +29,9 @@ pub(crate) enum Heard {
     Binary,
     /// A ping; its pong is queued.
     Ping,
-    /// The client is gone or breaks the protocol: why.
+    /// A close frame; the answer to it is queued.
+    Closed,
+    /// The client breaks the protocol: how.
     Gone(String),
 }
 
@@ -40,13 +43,21 @@ pub(crate) struct WebSocket {
     token: u64,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
+    max_media_bytes: usize,
     writing: bool,
     closing: bool,
 }
 
 impl WebSocket {
-    /// Takes an upgraded connection; `buffered` was read behind the request.
-    pub(crate) fn new(ring: &mut Ring, token: u64, socket: Socket, buffered: &Bytes) -> Self {
+    /// Takes an upgraded connection; `buffered` was read behind the request. Media is refused once `max_media_bytes`
+    /// are queued.
+    pub(crate) fn new(
+        ring: &mut Ring,
+        token: u64,
+        socket: Socket,
+        buffered: &Bytes,
+        max_media_bytes: usize,
+    ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(RECEIVE_BYTES)
             .write_buffer_size(0)
@@ -60,6 +71,7 @@ impl WebSocket {
             token,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            max_media_bytes,
             writing: false,
             closing: false,
         }
@@ -68,21 +80,25 @@ impl WebSocket {
     /// Bytes came: what they say, one call for each until `None`.
     pub(crate) fn hear(&mut self, received: &mut BytesMut) -> Option<Heard> {
         let mut pipe = Pipe { received, sent: Vec::new() };
-        let heard = match self.context.read(&mut pipe) {
-            Ok(Message::Text(text)) => Some(Heard::Text(text.as_str().to_owned())),
-            Ok(Message::Binary(_)) => Some(Heard::Binary),
-            Ok(Message::Ping(_)) => Some(Heard::Ping),
-            Ok(Message::Pong(_) | Message::Frame(_)) => None,
-            Ok(Message::Close(_)) => Some(Heard::Gone("the client closed the session".into())),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Heard::Gone(format!("the client's WebSocket broke: {error}"))),
+        let heard = loop {
+            break match self.context.read(&mut pipe) {
+                Ok(Message::Text(text)) => Some(Heard::Text(text.as_str().to_owned())),
+                Ok(Message::Binary(_)) => Some(Heard::Binary),
+                Ok(Message::Ping(_)) => Some(Heard::Ping),
+                Ok(Message::Pong(_) | Message::Frame(_)) => continue,
+                Ok(Message::Close(_)) => Some(Heard::Closed),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(error) => Some(Heard::Gone(format!("the client's WebSocket broke: {error}"))),
+            };
         };
         // Answers that the protocol owes (pong, close) are made while reading or flushing.
+        let closed = heard == Some(Heard::Closed);
         if self.context.flush(&mut pipe).is_err() && heard.is_none() {
             return Some(Heard::Gone("the client's WebSocket broke".into()));
         }
         let sent = pipe.sent;
         self.queue_signalling(sent.into());
+        self.closing |= closed;
         heard
     }
 
@@ -109,8 +125,8 @@ impl WebSocket {
     }
 
     /// Queues media frames; false if the queue is full.
-    pub(crate) fn media(&mut self, frames: &Bytes, max_queued_bytes: usize) -> bool {
-        if self.queued_bytes + frames.len() > max_queued_bytes {
+    pub(crate) fn media(&mut self, frames: &Bytes) -> bool {
+        if self.queued_bytes + frames.len() > self.max_media_bytes {
             return false;
         }
         self.push(frames.clone());
@@ -152,19 +168,7 @@ impl WebSocket {
     }
 
     fn queue_signalling(&mut self, bytes: Bytes) {
-        if !bytes.is_empty()
-            && (self.queue.len() < MAX_SIGNALLING_CHUNKS || self.queued_bytes < MAX_MESSAGE_BYTES)
-        {
-            self.push(bytes);
-        } else if !bytes.is_empty() {
-            // A client that reads nothing is told less; the ping timeout or the kernel ends it.
-            self.push_bounded(bytes);
-        }
-    }
-
-    fn push_bounded(&mut self, bytes: Bytes) {
-        const MAX_CHUNKS: usize = 4096;
-        if self.queue.len() < MAX_CHUNKS {
+        if !bytes.is_empty() && self.queued_bytes + bytes.len() <= self.max_media_bytes + SIGNALLING_BYTES {
             self.push(bytes);
         }
     }
@@ -217,5 +221,60 @@ impl Write for Pipe<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+
+    use lanecast_net::{Waker, bind_udp};
+
+    use super::*;
+
+    const MEDIA_BYTES: usize = 10_000;
+
+    fn websocket() -> (Ring, WebSocket, TcpStream) {
+        let udp = bind_udp("[::]:0".parse().unwrap()).unwrap();
+        let mut ring = Ring::new(Waker::new().unwrap(), udp, 0).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let socket = Socket::from(OwnedFd::from(server));
+        let websocket = WebSocket::new(&mut ring, 1, socket, &Bytes::new(), MEDIA_BYTES);
+        (ring, websocket, client)
+    }
+
+    /// A client's frame, masked with zeros.
+    fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn what_a_client_that_reads_nothing_makes_wait_is_bounded() {
+        let (_ring, mut websocket, _client) = websocket();
+        let frames = Bytes::from(vec![0; 3000]);
+        let taken = (0..100).filter(|_| websocket.media(&frames)).count();
+        assert_eq!(taken, 3);
+        for _ in 0..100_000 {
+            let mut pings = BytesMut::from(&frame(9, b"are you there?")[..]);
+            assert_eq!(websocket.hear(&mut pings), Some(Heard::Ping));
+            websocket.text("a state".into());
+        }
+        assert!(websocket.queued_bytes <= MEDIA_BYTES + SIGNALLING_BYTES);
+        assert_eq!(websocket.queued_bytes, websocket.queue.iter().map(Bytes::len).sum::<usize>());
+    }
+
+    #[test]
+    fn what_stands_behind_a_pong_is_heard_and_a_close_is_answered_before_the_end() {
+        let (mut ring, mut websocket, _client) = websocket();
+        let mut received = BytesMut::from(&[frame(10, b""), frame(1, b"hello"), frame(8, b"")].concat()[..]);
+        assert_eq!(websocket.hear(&mut received), Some(Heard::Text("hello".into())));
+        assert_eq!(websocket.hear(&mut received), Some(Heard::Closed));
+        assert_eq!(websocket.queue.iter().map(|bytes| bytes[0]).collect::<Vec<_>>(), [0x88]);
+        assert!(!websocket.write_on(&mut ring), "the answer first");
+        websocket.on_written(websocket.queued_bytes);
+        assert!(websocket.write_on(&mut ring), "then the end");
     }
 }
