@@ -55,12 +55,13 @@ EOT
     command -v ffplay >/dev/null || printf '  ffplay is not installed: apt-get install ffmpeg\n\n'
 }
 
-# The server gets the signals itself: Ctrl-C reaches the whole group, and SIGTERM is passed on.
+# Ctrl-C reaches the server too, and SIGTERM is passed on; each ends a wait before the server has ended.
 target/release/lanecast --demo "$@" > >(guide) 2>&1 &
 server=$!
-trap 'kill -TERM "$server" 2>/dev/null' TERM INT
+trap 'kill -TERM "$server" 2>/dev/null || true' TERM INT
 status=0
-wait "$server" || status=$?
-# A signal ends the first wait before the server's end.
-while kill -0 "$server" 2>/dev/null; do wait "$server" || status=$?; done
+while true; do
+    if wait "$server"; then status=0; else status=$?; fi
+    kill -0 "$server" 2>/dev/null || break
+done
 exit "$status"
