@@ -383,6 +383,7 @@ impl Pace {
 mod tests {
     use bytes::BufMut;
     use lanecast_packet::{RunWriter, WriterConfig};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -454,6 +455,57 @@ mod tests {
 
         fn got(&self, viewer: u32) -> Vec<(u64, u32)> {
             self.sent.iter().filter(|sent| sent.0 == ViewerId(viewer)).map(|sent| (sent.1, sent.2)).collect()
+        }
+    }
+
+    proptest! {
+        /// Joins, leaves, blocks and access units in any order: stitching holds for everybody.
+        #[test]
+        fn every_viewer_gets_whole_numbers_and_a_clock_that_never_goes_back(
+            script in prop::collection::vec((0u8..6, 0u32..5, 1usize..120), 1..120),
+        ) {
+            let mut scene = Scene::new();
+            let mut timestamp = 0u32;
+            let mut sets = vec![None; 5];
+            let mut expected: Vec<Option<(u64, u32)>> = vec![None; 5];
+            for (action, viewer, amount) in script {
+                match action {
+                    0 if sets[viewer as usize].is_none() => {
+                        sets[viewer as usize] = Some(());
+                        scene.join(viewer);
+                    }
+                    1 => {
+                        sets[viewer as usize] = None;
+                        expected[viewer as usize] = None;
+                        scene.fanout.leave(ViewerId(viewer));
+                    }
+                    2 => {
+                        // Whole access units are lost: the numbers go on higher.
+                        scene.fanout.block(ViewerId(viewer));
+                        if let Some((next, _)) = &mut expected[viewer as usize] {
+                            *next = u64::MAX;
+                        }
+                    }
+                    _ => {
+                        timestamp += 3600;
+                        scene.access_unit(timestamp, action == 3, amount);
+                    }
+                }
+                scene.settle();
+                for (viewer, first, sent_timestamp) in scene.sent.drain(..) {
+                    let end = (scene.cache.first()..scene.cache.end())
+                        .filter_map(|run| scene.cache.run(run))
+                        .find(|run| run.first_packet() == first)
+                        .map(|run| first + u64::from(run.packets()));
+                    prop_assert!(sets[viewer.0 as usize].is_some(), "nobody gets anything after leaving");
+                    let state = &mut expected[viewer.0 as usize];
+                    if let Some((next, last)) = *state {
+                        prop_assert!(next == u64::MAX || first == next, "{first} where {next} was next");
+                        prop_assert!((sent_timestamp.wrapping_sub(last) as i32) >= 0);
+                    }
+                    *state = Some((end.expect("what is sent is cached"), sent_timestamp));
+                }
+            }
         }
     }
 

@@ -116,7 +116,40 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_a_camera_says_our_clock_steps_back_by_a_b_picture_at_most_and_not_over_a_restart(
+            steps in prop::collection::vec((0u64..3000, any::<u32>(), 0u8..4), 1..200),
+        ) {
+            let mut now = Instant::now();
+            let mut timeline = Timeline::new(u32::MAX - 100_000);
+            let mut input = 0u32;
+            let mut newest: Option<u32> = None;
+            for (elapsed_ms, value, kind) in steps {
+                now += Duration::from_millis(elapsed_ms);
+                input = match kind {
+                    0 => value,
+                    1 => input,
+                    _ => input.wrapping_add(value % 20_000),
+                };
+                let restart = kind == 3 && value % 16 == 0;
+                if restart {
+                    timeline.restart(90_000);
+                }
+                let mapped = timeline.map(now, input);
+                if let Some(newest) = newest {
+                    let step = mapped.wrapping_sub(newest) as i32;
+                    prop_assert!(step > -90_000 - 1, "back by {step}");
+                    prop_assert!(!restart || step > 0, "{step} at a restart");
+                }
+                newest = Some(timeline.newest_90k());
+            }
+        }
+    }
 
     fn after(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
