@@ -22,6 +22,9 @@ struct Arguments {
     /// Milliseconds between runs
     #[arg(long, default_value_t = 40)]
     interval_ms: u64,
+    /// Headers and payloads as separate pieces of memory
+    #[arg(long)]
+    in_pieces: bool,
     /// How long
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         viewers: arguments.viewers,
         duration: Duration::from_secs(arguments.seconds),
         interval: Duration::from_millis(arguments.interval_ms),
+        in_pieces: arguments.in_pieces,
         send_cpu: arguments.send_cpu,
         receive_cpu: arguments.receive_cpu,
     };

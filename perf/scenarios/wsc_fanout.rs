@@ -142,6 +142,7 @@ fn sample(arguments: &Arguments, bitrate: &str, viewers: usize) -> anyhow::Resul
             viewers,
             duration: Duration::from_secs(arguments.seconds),
             interval: Duration::from_millis(40),
+            in_pieces: false,
             send_cpu: arguments.shard_cpu,
             receive_cpu: arguments.client_cpus.parse().unwrap_or(0),
         },

@@ -26,6 +26,8 @@ pub struct Setup {
     pub duration: Duration,
     /// Between two access units.
     pub interval: Duration,
+    /// Each packet's header and payload as pieces of their own, instead of a run in one piece.
+    pub in_pieces: bool,
     /// Processor of the sender.
     pub send_cpu: usize,
     /// Processor of the receivers.
@@ -80,7 +82,11 @@ fn send(setup: Setup, units: &[Vec<RunShape>], to: &[SocketAddr]) -> anyhow::Res
             break;
         }
         for run in unit {
-            bare.send(&bytes[..run.bytes()], run.segment_bytes)?;
+            if setup.in_pieces {
+                bare.send_in_pieces(&bytes[..run.bytes()], run.segment_bytes)?;
+            } else {
+                bare.send(&bytes[..run.bytes()], run.segment_bytes)?;
+            }
             packets += u64::from(run.packets) * to.len() as u64;
         }
         next += setup.interval;

@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use io_uring::types::Fixed;
 use io_uring::{IoUring, opcode};
 
+use lanecast_packet::RTP_HEADER_BYTES;
+
 use crate::destinations::sockaddr;
 use crate::offload::{CONTROL_LEN, ControlMessages};
 use crate::socket::bind_udp;
@@ -23,7 +25,7 @@ pub struct BareLoop {
     controls: ControlMessages,
     addresses: Box<[libc::sockaddr_in6]>,
     headers: Box<[libc::msghdr]>,
-    iovec: Box<libc::iovec>,
+    iovecs: Vec<libc::iovec>,
 }
 
 impl std::fmt::Debug for BareLoop {
@@ -45,7 +47,6 @@ impl BareLoop {
             .build(ENTRIES)?;
         ring.submitter().register_files(&[socket.as_raw_fd()])?;
         let mut addresses: Box<[_]> = destinations.iter().map(|&address| sockaddr(address)).collect();
-        let mut iovec = Box::new(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
         let headers = addresses
             .iter_mut()
             .map(|address| {
@@ -53,12 +54,17 @@ impl BareLoop {
                 let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
                 header.msg_name = std::ptr::from_mut(address).cast();
                 header.msg_namelen = size_of_val(address) as libc::socklen_t;
-                header.msg_iov = &raw mut *iovec;
-                header.msg_iovlen = 1;
                 header
             })
             .collect();
-        Ok(Self { ring, _socket: socket, controls: ControlMessages::new(), addresses, headers, iovec })
+        Ok(Self {
+            ring,
+            _socket: socket,
+            controls: ControlMessages::new(),
+            addresses,
+            headers,
+            iovecs: Vec::new(),
+        })
     }
 
     /// Sends one run to every destination and waits until the kernel has taken them all.
@@ -66,16 +72,37 @@ impl BareLoop {
     /// # Errors
     /// The first send's that failed.
     pub fn send(&mut self, run: &[u8], segment_bytes: u16) -> io::Result<()> {
-        *self.iovec = libc::iovec { iov_base: run.as_ptr().cast_mut().cast(), iov_len: run.len() };
-        let segmented = run.len() > usize::from(segment_bytes);
+        self.iovecs.clear();
+        self.iovecs.push(iovec(run));
+        self.send_iovecs(run.len(), segment_bytes)
+    }
+
+    /// The same with each packet's header and payload as pieces of their own: what sharing payloads where they were
+    /// received would cost each viewer's send.
+    ///
+    /// # Errors
+    /// The first send's that failed.
+    pub fn send_in_pieces(&mut self, run: &[u8], segment_bytes: u16) -> io::Result<()> {
+        self.iovecs.clear();
+        for packet in run.chunks(usize::from(segment_bytes)) {
+            let (header, payload) = packet.split_at(packet.len().min(RTP_HEADER_BYTES));
+            self.iovecs.extend([iovec(header), iovec(payload)]);
+        }
+        self.send_iovecs(run.len(), segment_bytes)
+    }
+
+    fn send_iovecs(&mut self, bytes: usize, segment_bytes: u16) -> io::Result<()> {
+        let segmented = bytes > usize::from(segment_bytes);
         let control = if segmented { self.controls.segment(segment_bytes) } else { std::ptr::null_mut() };
         let mut under_way = 0;
         for at in 0..self.headers.len() {
             let header = &mut self.headers[at];
+            header.msg_iov = self.iovecs.as_mut_ptr();
+            header.msg_iovlen = self.iovecs.len();
             header.msg_control = control;
             header.msg_controllen = if segmented { CONTROL_LEN as _ } else { 0 };
             let entry = opcode::SendMsg::new(Fixed(0), std::ptr::from_ref(header)).build();
-            // SAFETY: header, address, iovec, control and run outlive the call, which waits for the completions.
+            // SAFETY: header, address, iovecs, control and run outlive the call, which waits for the completions.
             while unsafe { self.ring.submission().push(&entry) }.is_err() {
                 under_way -= self.complete(0)?;
             }
@@ -99,4 +126,8 @@ impl BareLoop {
         }
         first_error.map_or(Ok(done), |error| Err(io::Error::from_raw_os_error(-error)))
     }
+}
+
+fn iovec(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
 }
