@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The clock of all that we send.
 pub const CLOCK_RATE_HZ: u32 = 90_000;
 /// A camera's timestamp may run ahead of its arrival by this before it is a jump.
-const MAX_FORWARD: Duration = Duration::from_secs(5);
+const MAX_FORWARD: Duration = Duration::from_secs(4);
 /// And step back by this: B-pictures are sent after what they are shown before.
 const MAX_BACKWARD: Duration = Duration::from_secs(1);
 /// A break advances by this at least, so that two access units never share a timestamp: one 90 kHz tick is not
