@@ -466,7 +466,7 @@ mod tests {
         ) {
             let mut scene = Scene::new();
             let mut timestamp = 0u32;
-            let mut sets = vec![None; 5];
+            let mut sets = [None; 5];
             let mut expected: Vec<Option<(u64, u32)>> = vec![None; 5];
             for (action, viewer, amount) in script {
                 match action {
