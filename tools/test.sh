@@ -34,7 +34,5 @@ say "tests"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --locked "$@"
 else
-    # One test of the end-to-end binary at a time: it has no test groups here.
-    cargo test --workspace --locked --lib --bins --test boundary "$@"
-    cargo test --locked --test e2e "$@" -- --test-threads 2
+    RUST_TEST_THREADS=2 cargo test --workspace --lib --bins --tests --locked "$@"
 fi
