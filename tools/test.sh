@@ -34,5 +34,5 @@ say "tests"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --locked "$@"
 else
-    RUST_TEST_THREADS=2 cargo test --workspace --lib --bins --tests --locked "$@"
+    RUST_TEST_THREADS=2 cargo test --workspace --lib --bins --tests --locked --no-fail-fast "$@"
 fi
