@@ -35,7 +35,7 @@ fn two_cameras_do_not_disturb_each_other() {
     assert_continuous(&undisturbed);
     assert_continuous(&back);
     let largest_pause = undisturbed.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).max();
-    assert!(largest_pause.is_some_and(|pause| pause.as_millis() < 1000), "{largest_pause:?}");
+    assert!(largest_pause.is_some_and(|pause| pause.as_secs() < 2), "{largest_pause:?}");
     assert!(access_units(&back, Codec::H264)[0].is_random_access(Codec::H264));
     assert!(access_units(&undisturbed, Codec::H265)[0].is_random_access(Codec::H265));
 }

@@ -87,11 +87,9 @@ fn a_camera_with_an_audio_track_first_is_decoded() {
 
 #[test]
 fn a_camera_that_wants_its_keepalive_is_kept() {
-    let (_server, _camera, viewer) = watch("--codec h264 --short-session-timeout 3");
-    let packets = seconds_of(&viewer, 8);
-    assert_continuous(&packets);
-    let largest_pause = packets.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).max();
-    assert!(largest_pause.is_some_and(|pause| pause.as_millis() < 1000), "no reconnect: {largest_pause:?}");
+    let (server, _camera, viewer) = watch("--codec h264 --short-session-timeout 3");
+    assert_continuous(&seconds_of(&viewer, 8));
+    assert_eq!(server.rest.metric("lanecast_stream_reconnects_total"), 0.0);
 }
 
 #[test]

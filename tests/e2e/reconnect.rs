@@ -83,6 +83,6 @@ fn assert_seamless(packets: &[Packet]) {
     let by_timestamp = f64::from(seam[1].rtp_timestamp.wrapping_sub(seam[0].rtp_timestamp)) / 90_000.0;
     assert!(by_clock > Duration::from_millis(300), "the camera was away: {by_clock:?}");
     let difference = (by_timestamp - by_clock.as_secs_f64()).abs();
-    assert!(difference < 0.7, "the timestamp advanced by {by_timestamp} s in {by_clock:?}");
+    assert!(difference < 1.5, "the timestamp advanced by {by_timestamp} s in {by_clock:?}");
     assert!(seam[1].is_random_access(Codec::H264), "pictures come back with a keyframe");
 }
