@@ -32,7 +32,8 @@ fn a_websocket_viewer_that_stops_reading_loses_frames_and_others_lose_none() {
         (server.rest.metric(PACKETS_SKIPPED) > 5000.0).then_some(())
     });
     slow.read_again();
-    let behind = udp.rtp().len() + 4000;
+    // Over the next keyframe, at which the slow viewer goes on.
+    let behind = udp.rtp().len() + 10_000;
     let by_udp_packets = udp.rtp_at_least(behind);
     let end = by_udp_packets[by_udp_packets.len() - 1].at;
     slow_packets
@@ -68,7 +69,7 @@ fn a_viewer_that_never_reads_costs_bounded_memory() {
 /// Packets of viewers that could not take them, on `/metrics`.
 const PACKETS_SKIPPED: &str = "lanecast_stream_packets_skipped_total";
 
-/// What came is made of whole access units, but for those in which the queue filled up, and what follows a loss
+/// What came is made of whole access units, but for one larger than the queue keeps free, and what follows a loss
 /// begins as a random access point does.
 fn assert_lost_whole_access_units(packets: &[Packet]) {
     let units = access_units(packets, Codec::H264);

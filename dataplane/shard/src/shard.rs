@@ -398,7 +398,7 @@ impl Shard {
                         if stuck[..before].binary_search(viewer).is_ok() {
                             continue;
                         }
-                        if end.websocket.media(&frames) {
+                        if end.websocket.media(&frames, run.starts_access_unit()) {
                             written.push(viewer.0 as usize);
                         } else {
                             stuck.push(*viewer);

@@ -124,9 +124,11 @@ impl WebSocket {
         self.closing = true;
     }
 
-    /// Queues media frames; false if the queue is full.
-    pub(crate) fn media(&mut self, frames: &Bytes) -> bool {
-        if self.queued_bytes + frames.len() > self.max_media_bytes {
+    /// Queues media frames; false if the queue is full. An access unit is begun only while a quarter of the queue is free,
+    /// so that one that is begun is not cut, unless it is larger than that quarter.
+    pub(crate) fn media(&mut self, frames: &Bytes, starts_access_unit: bool) -> bool {
+        let kept_free = if starts_access_unit { self.max_media_bytes / 4 } else { 0 };
+        if self.queued_bytes + frames.len() + kept_free > self.max_media_bytes {
             return false;
         }
         self.push(frames.clone());
@@ -252,10 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn an_access_unit_that_is_begun_finds_room_for_the_rest_of_it() {
+        let (_ring, mut websocket, _client) = websocket();
+        let frames = Bytes::from(vec![0; MEDIA_BYTES / 8]);
+        let mut begun = 0;
+        while websocket.media(&frames, true) {
+            begun += 1;
+            assert!(websocket.media(&frames, false), "the rest of access unit {begun}");
+        }
+        assert_eq!(begun, 3);
+    }
+
+    #[test]
     fn what_a_client_that_reads_nothing_makes_wait_is_bounded() {
         let (_ring, mut websocket, _client) = websocket();
         let frames = Bytes::from(vec![0; 3000]);
-        let taken = (0..100).filter(|_| websocket.media(&frames)).count();
+        let taken = (0..100).filter(|_| websocket.media(&frames, false)).count();
         assert_eq!(taken, 3);
         for _ in 0..100_000 {
             let mut pings = BytesMut::from(&frame(9, b"are you there?")[..]);
