@@ -121,7 +121,7 @@ impl Depacketizer {
         self.statistics
     }
 
-    /// A fuzz and property helper: feeds `payload` as one packet. (Kept here so targets stay eight lines.)
+    /// A fuzz and property helper: feeds `payload` as one packet.
     pub fn handle_payload(&mut self, seq: u16, rtp_timestamp: u32, marker: bool, payload: Bytes) {
         let packet = crate::rtp::RtpPacket { marker, payload_type: 96, seq, rtp_timestamp, ssrc: 1, payload };
         self.handle_packet(Ordered { packet, lost_before: 0 });
