@@ -280,6 +280,7 @@ impl ControlPlane {
             Event::Resolve { stream, question, host, port } => {
                 tokio::spawn(self.clone().resolve(stream, question, host, port));
             }
+            Event::Reflexive { .. } => {}
             Event::Stopped { shard } => self.handle_stopped(shard),
         }
     }

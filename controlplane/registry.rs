@@ -186,6 +186,7 @@ fn connecting() -> StreamStatus {
         codec: None,
         width: None,
         height: None,
+        profile_level_id: None,
     }
 }
 

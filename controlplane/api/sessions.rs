@@ -253,6 +253,8 @@ impl<'a> Session<'a> {
             Ok(Err(SessionError::Unknown)) => Err(ApiError::unknown_session(self.id)),
             Ok(Err(SessionError::NotRecorded)) => Err(ApiError::not_recorded()),
             Ok(Err(SessionError::Live)) => Err(ApiError::session_is_live()),
+            Ok(Err(SessionError::NotWebRtc)) => Err(ApiError::unknown_session(self.id)),
+            Ok(Err(SessionError::Full)) => Err(ApiError::busy("the shard of the session is full")),
             Err(Unanswered) => Err(ApiError::busy("the shard of the session does not answer")),
         }
     }

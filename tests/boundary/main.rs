@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Bytes go in, a small output enum comes out; time is an argument.
-const SANS_IO: [&str; 3] = ["dataplane/protocol", "dataplane/relay", "dataplane/packet"];
+const SANS_IO: [&str; 4] = ["dataplane/protocol", "dataplane/relay", "dataplane/packet", "dataplane/webrtc"];
 
 /// What a sans-IO crate never names, with the reason. `Instant` and `SocketAddr` are plain values and allowed.
 const FOREIGN_TO_SANS_IO: [(&str, &str); 15] = [
@@ -30,17 +30,24 @@ const FOREIGN_TO_SANS_IO: [(&str, &str); 15] = [
 const UNSAFE_ALLOWED: [&str; 2] = ["dataplane/packet", "dataplane/net"];
 
 /// Our crates by name, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
-    ("lanecast", &["lanecast-camera", "lanecast-protocol", "lanecast-relay", "lanecast-shard"]),
-    ("lanecast-shard", &["lanecast-net", "lanecast-packet", "lanecast-protocol", "lanecast-relay"]),
+const ARROWS: [(&str, &[&str]); 11] = [
+    (
+        "lanecast",
+        &["lanecast-camera", "lanecast-protocol", "lanecast-relay", "lanecast-shard", "lanecast-webrtc"],
+    ),
+    (
+        "lanecast-shard",
+        &["lanecast-net", "lanecast-packet", "lanecast-protocol", "lanecast-relay", "lanecast-webrtc"],
+    ),
     ("lanecast-relay", &["lanecast-packet", "lanecast-protocol"]),
+    ("lanecast-webrtc", &["lanecast-packet", "lanecast-protocol"]),
     ("lanecast-net", &["lanecast-packet"]),
     ("lanecast-protocol", &[]),
     ("lanecast-packet", &[]),
     ("lanecast-camera", &[]),
     ("lanecast-viewer", &[]),
     ("lanecast-perf", &["lanecast-camera", "lanecast-net", "lanecast-viewer"]),
-    ("lanecast-fuzz", &["lanecast-protocol", "lanecast-relay"]),
+    ("lanecast-fuzz", &["lanecast-protocol", "lanecast-relay", "lanecast-webrtc"]),
 ];
 
 #[test]

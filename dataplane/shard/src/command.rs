@@ -4,6 +4,9 @@ use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
 use lanecast_relay::source::SourceConfig;
+use lanecast_webrtc::ice::IceCredentials;
+use lanecast_webrtc::negotiation::RemoteCandidate;
+use lanecast_webrtc::peer::{PeerConfig, PeerStatistics};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -45,6 +48,39 @@ pub struct AttachWebSocket {
     pub force_websocket_transport: Option<bool>,
 }
 
+/// A WebRTC viewer whose offer is being answered.
+#[derive(Debug)]
+pub struct AttachWebRtc {
+    /// The stream to watch.
+    pub stream: StreamId,
+    /// 128 random bits.
+    pub session: SessionId,
+    /// What was negotiated.
+    pub peer: PeerConfig,
+}
+
+/// A connection of ICE-TCP (RFC 6544), after its first frame was read (RFC 4571 framing).
+#[derive(Debug)]
+pub struct AttachIceTcp {
+    /// The username fragment that the frame's binding request asks for; names the session.
+    pub ufrag: String,
+    /// The connection.
+    pub socket: TcpStream,
+    /// All that was read, the first frame's two bytes of length included.
+    pub buffered: Bytes,
+    /// The client.
+    pub peer: SocketAddr,
+}
+
+/// Counters of one session.
+#[derive(Clone, Debug)]
+pub enum SessionStatistics {
+    /// A WSC-RTP viewer: what it has is counted with its stream.
+    Wsc,
+    /// A WebRTC viewer.
+    WebRtc(Box<PeerStatistics>),
+}
+
 /// Why a session command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
@@ -54,6 +90,12 @@ pub enum SessionError {
     /// Nothing is recorded to play.
     #[error("the stream is not recorded")]
     NotRecorded,
+    /// Not a session of WebRTC.
+    #[error("the session is not by WebRTC")]
+    NotWebRtc,
+    /// The shard takes no more: its bound of viewers or handshakes under way is reached, or it stops.
+    #[error("the shard is full")]
+    Full,
     /// The verb has no meaning in live mode.
     #[error("the session is live")]
     Live,
@@ -94,6 +136,45 @@ pub enum Command {
     },
     /// A WSC-RTP viewer.
     AttachWebSocket(Box<AttachWebSocket>),
+    /// A WebRTC viewer.
+    AttachWebRtc {
+        /// Who.
+        attach: Box<AttachWebRtc>,
+        /// Whether it was taken; only then its offer is answered. `Unknown`: the stream is gone.
+        reply: Reply<Result<(), SessionError>>,
+    },
+    /// A connection of a WebRTC viewer that has no UDP. Closed if nobody knows its fragment.
+    AttachIceTcp(Box<AttachIceTcp>),
+    /// Other ICE credentials for a WebRTC session; media goes on the old way until the new one is checked.
+    RestartIce {
+        /// Which.
+        session: SessionId,
+        /// Ours from now on.
+        local: IceCredentials,
+        /// The viewer's.
+        remote: IceCredentials,
+        /// Whether it was there.
+        reply: Reply<Result<(), SessionError>>,
+    },
+    /// More candidates of a WebRTC viewer.
+    AddCandidates {
+        /// Which.
+        session: SessionId,
+        /// Where it may be.
+        candidates: Vec<RemoteCandidate>,
+    },
+    /// Ask this STUN server for the public address of the shard's UDP port, now and every so often; `None`: no more.
+    UseStunServer {
+        /// The server.
+        address: Option<SocketAddr>,
+    },
+    /// Counters of a session.
+    ReadSession {
+        /// Which.
+        session: SessionId,
+        /// The counters.
+        reply: Reply<Result<SessionStatistics, SessionError>>,
+    },
     /// End a session; `reason` goes to the client.
     EndSession {
         /// Which.

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use glommio::{LocalExecutorBuilder, Placement};
 use lanecast_net::{Waker, allowed_cpus, bind_udp};
+use lanecast_webrtc::dtls::Certificate;
 use tokio::sync::mpsc;
 
 use crate::executor::{self, ShardStart};
@@ -66,6 +68,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// No DTLS certificate could be made.
+    #[error(transparent)]
+    Certificate(#[from] lanecast_webrtc::dtls::CertificateError),
     /// io_uring or the executor is not to be had.
     #[error("cannot start shard {shard}: {reason}")]
     Shard {
@@ -119,6 +124,7 @@ impl ShardHandle {
 /// The running shards.
 #[derive(Debug)]
 pub struct DataPlane {
+    certificate: Arc<Certificate>,
     shards: Vec<ShardHandle>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -131,7 +137,8 @@ impl DataPlane {
     pub fn start(config: &DataPlaneConfig) -> Result<(Self, Events), StartError> {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let cpus = allowed_cpus();
-        let mut plane = Self { shards: Vec::new(), threads: Vec::new() };
+        let certificate = Arc::new(Certificate::generate()?);
+        let mut plane = Self { certificate, shards: Vec::new(), threads: Vec::new() };
         for index in 0..config.shards.max(1) {
             let started =
                 plane.start_shard(config, index, cpu_of(&cpus, config.shards, index), events.clone());
@@ -146,6 +153,11 @@ impl DataPlane {
     /// The shards by index.
     pub fn shards(&self) -> &[ShardHandle] {
         &self.shards
+    }
+
+    /// The DTLS certificate of all shards.
+    pub fn certificate(&self) -> &Arc<Certificate> {
+        &self.certificate
     }
 
     /// Waits for the shards' threads, after `Command::Shutdown` and all `Event::Stopped`.
@@ -174,6 +186,7 @@ impl DataPlane {
             index,
             udp,
             udp_port,
+            certificate: self.certificate.clone(),
             waker: waker.clone(),
             commands,
             events,

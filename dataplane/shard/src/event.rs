@@ -1,5 +1,7 @@
 //! What a shard tells the control plane.
 
+use std::net::SocketAddr;
+
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
 
@@ -20,6 +22,8 @@ pub struct StreamStatus {
     pub width: Option<u32>,
     /// Picture height in pixels.
     pub height: Option<u32>,
+    /// H.264's profile_idc, constraint flags and level_idc.
+    pub profile_level_id: Option<[u8; 3]>,
 }
 
 /// What happened on a shard.
@@ -51,6 +55,13 @@ pub enum Event {
         host: String,
         /// Port, to come back in the addresses.
         port: u16,
+    },
+    /// A STUN server saw the shard's UDP port at this address; `None`: it has stopped answering.
+    Reflexive {
+        /// The shard.
+        shard: usize,
+        /// Its public address.
+        address: Option<SocketAddr>,
     },
     /// The shard has shut down, or died.
     Stopped {

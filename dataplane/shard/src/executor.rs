@@ -3,10 +3,12 @@
 //! The only reader of the clock: once a turn.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use lanecast_net::{Ring, Sleeper, Waker};
+use lanecast_webrtc::dtls::Certificate;
 use tokio::sync::mpsc;
 
 use crate::shard::Shard;
@@ -21,6 +23,7 @@ pub(crate) struct ShardStart {
     pub(crate) index: usize,
     pub(crate) udp: OwnedFd,
     pub(crate) udp_port: u16,
+    pub(crate) certificate: Arc<Certificate>,
     pub(crate) waker: Waker,
     pub(crate) commands: Receiver<Command>,
     pub(crate) events: mpsc::Sender<Event>,

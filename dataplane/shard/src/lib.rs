@@ -13,7 +13,8 @@ mod timers;
 mod token;
 
 pub use command::{
-    AttachWebSocket, Command, Reply, SessionError, SessionId, SessionMode, StreamConfig, StreamId,
+    AttachIceTcp, AttachWebRtc, AttachWebSocket, Command, Reply, SessionError, SessionId, SessionMode,
+    SessionStatistics, StreamConfig, StreamId,
 };
 pub use data_plane::{DataPlane, DataPlaneConfig, Events, ShardBusy, ShardHandle, StartError};
 pub use event::{Event, ShardStatistics, StreamStatistics, StreamStatus};

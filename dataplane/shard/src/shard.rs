@@ -164,6 +164,13 @@ impl Shard {
             Command::UpdateStream { stream, config } => self.update_stream(now, stream, *config),
             Command::RemoveStream { stream } => self.remove_stream(now, stream),
             Command::AttachWebSocket(attach) => self.attach_websocket(now, *attach),
+            Command::AttachWebRtc { reply, .. } | Command::RestartIce { reply, .. } => {
+                let _ = reply.send(Err(SessionError::Full));
+            }
+            Command::ReadSession { reply, .. } => {
+                let _ = reply.send(Err(SessionError::Unknown));
+            }
+            Command::AttachIceTcp(_) | Command::AddCandidates { .. } | Command::UseStunServer { .. } => {}
             Command::EndSession { session, reason, reply } => {
                 let ended = self.end_session(now, session, reason);
                 // Who asked may have gone; then nobody wants the answer.
@@ -216,6 +223,7 @@ impl Shard {
                 codec: None,
                 width: None,
                 height: None,
+                profile_level_id: None,
             },
             announced: None,
             viewers: Vec::new(),
@@ -307,6 +315,7 @@ impl Shard {
             slot.status.codec = Some(sets.codec());
             slot.status.width = shape.as_ref().map(|shape| shape.width);
             slot.status.height = shape.as_ref().map(|shape| shape.height);
+            slot.status.profile_level_id = sets.profile_level_id_bytes();
         }
         if slot.announced.as_ref() == Some(&slot.status) && sets.is_none() {
             return;

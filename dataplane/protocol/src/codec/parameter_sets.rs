@@ -90,9 +90,15 @@ impl ParameterSets {
 
     /// H.264: `profile-level-id` of the first SPS as six hex digits (RFC 6184 section 8.1). H.265: `None`.
     pub fn profile_level_id(&self) -> Option<String> {
+        let [profile, constraints, level] = self.profile_level_id_bytes()?;
+        Some(format!("{profile:02x}{constraints:02x}{level:02x}"))
+    }
+
+    /// The same as bytes: profile_idc, constraint flags, level_idc.
+    pub fn profile_level_id_bytes(&self) -> Option<[u8; 3]> {
         let sps = self.sps().next().filter(|_| self.codec == Codec::H264)?;
         let &[_, profile, constraints, level, ..] = &sps[..] else { return None };
-        Some(format!("{profile:02x}{constraints:02x}{level:02x}"))
+        Some([profile, constraints, level])
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = &Bytes> {

@@ -4,7 +4,11 @@
 //! it must neither allocate nor give up on what came before the garbage.
 
 mod compound;
+mod feedback;
 mod report;
 
 pub use compound::{Received, SenderReport, parse_compound};
+pub use feedback::{
+    Feedback, Nacked, SenderInfo, TransportFeedback, parse_feedback, write_bye, write_sender_report,
+};
 pub use report::{ReceptionBlock, receiver_report};
