@@ -8,9 +8,11 @@
 //! the GOP cache or a send under way holds it; all viewers share its bytes.
 
 mod run;
+mod squeeze;
 mod writer;
 
 pub use run::{Packet, Run};
+pub use squeeze::Squeeze;
 pub use writer::{RunWriter, WriterConfig};
 
 /// Bytes of an RTP header without CSRCs and extensions.

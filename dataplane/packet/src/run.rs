@@ -13,10 +13,12 @@ pub struct Run {
     pub(crate) segment_bytes: u16,
     pub(crate) packets: u16,
     pub(crate) first_packet: u64,
+    pub(crate) first_in_order: u64,
     pub(crate) rtp_timestamp: u32,
     pub(crate) starts_access_unit: bool,
     pub(crate) ends_access_unit: bool,
     pub(crate) random_access: bool,
+    pub(crate) out_of_order: bool,
 }
 
 /// One packet of a run.
@@ -47,6 +49,11 @@ impl Run {
         self.first_packet
     }
 
+    /// Number of the first packet among those that are not [`Run::is_out_of_order`].
+    pub fn first_in_order(&self) -> u64 {
+        self.first_in_order
+    }
+
     /// RTP timestamp of all its packets, 90 kHz.
     pub fn rtp_timestamp(&self) -> u32 {
         self.rtp_timestamp
@@ -65,6 +72,17 @@ impl Run {
     /// True for the first run of a random access point: a decoder can start here.
     pub fn is_random_access(&self) -> bool {
         self.random_access
+    }
+
+    /// True for a picture that is shown before one sent earlier and that no other needs (a B-picture): viewers that
+    /// decode in the order of arrival go without.
+    pub fn is_out_of_order(&self) -> bool {
+        self.out_of_order
+    }
+
+    /// One packet by its place in the run, without a copy.
+    pub fn packet(&self, place: usize) -> Option<&[u8]> {
+        self.bytes.chunks(usize::from(self.segment_bytes)).nth(place)
     }
 
     /// The packets one by one; slices, no copies.

@@ -9,7 +9,10 @@ use crate::{RTP_HEADER_BYTES, Run};
 /// Segments that one send may have: the kernel's `UDP_MAX_SEGMENTS` of all versions in use.
 const MAX_PACKETS: u16 = 64;
 /// Bytes that one send may have: 65,507 by UDP over IPv4, rounded down.
-const MAX_RUN_BYTES: usize = 65_000;
+const MAX_SEND_BYTES: usize = 65_000;
+/// What an encrypted viewer's copy of a packet may have more: a header extension (8), an original sequence number (2)
+/// and an SRTP tag (16), rounded up.
+const MAX_GROWTH_BYTES: usize = 32;
 /// Memory that runs are cut from: some ten access units of a 4 Mb/s camera share an allocation.
 const ARENA_BYTES: usize = 256 << 10;
 
@@ -38,6 +41,9 @@ pub struct RunWriter {
     rtp_timestamp: u32,
     starts_access_unit: bool,
     random_access: bool,
+    out_of_order: bool,
+    /// Packets of access units out of order so far.
+    out_of_order_packets: u64,
     done: VecDeque<Run>,
     spare: Vec<BytesMut>,
 }
@@ -61,6 +67,8 @@ impl RunWriter {
             rtp_timestamp: 0,
             starts_access_unit: false,
             random_access: false,
+            out_of_order: false,
+            out_of_order_packets: 0,
             done: VecDeque::new(),
             spare: Vec::new(),
         }
@@ -82,6 +90,13 @@ impl RunWriter {
         self.rtp_timestamp = rtp_timestamp;
         self.starts_access_unit = true;
         self.random_access = random_access;
+        self.out_of_order = false;
+    }
+
+    /// The same for a picture that is shown before one sent earlier and that no other needs.
+    pub fn begin_out_of_order(&mut self, rtp_timestamp: u32) {
+        self.begin_access_unit(rtp_timestamp, false);
+        self.out_of_order = true;
     }
 
     /// Writes one packet: the header is ours, `write` appends exactly `payload_bytes` bytes.
@@ -91,7 +106,8 @@ impl RunWriter {
             && (self.open.last_bytes < self.open.segment_bytes
                 || bytes > self.open.segment_bytes
                 || self.open.packets == MAX_PACKETS
-                || self.arena.len() + bytes > MAX_RUN_BYTES);
+                || self.arena.len() + bytes + MAX_GROWTH_BYTES * (usize::from(self.open.packets) + 1)
+                    > MAX_SEND_BYTES);
         if full {
             self.cut(false);
         }
@@ -165,15 +181,22 @@ impl RunWriter {
         if open.packets == 0 {
             return;
         }
+        let first_packet = self.next_packet - u64::from(open.packets);
+        let first_in_order = first_packet - self.out_of_order_packets;
+        if self.out_of_order {
+            self.out_of_order_packets += u64::from(open.packets);
+        }
         self.done.push_back(Run {
             bytes: self.arena.split().freeze(),
             segment_bytes: open.segment_bytes as u16,
             packets: open.packets,
-            first_packet: self.next_packet - u64::from(open.packets),
+            first_packet,
+            first_in_order,
             rtp_timestamp: self.rtp_timestamp,
             starts_access_unit: std::mem::take(&mut self.starts_access_unit),
             ends_access_unit,
             random_access: std::mem::take(&mut self.random_access),
+            out_of_order: self.out_of_order,
         });
     }
 }
@@ -311,7 +334,7 @@ mod tests {
             let mut seen = Vec::new();
             for run in std::iter::from_fn(|| writer.poll_run()) {
                 prop_assert_eq!(run.first_packet(), expected);
-                prop_assert!(run.packets() <= MAX_PACKETS && run.bytes().len() <= MAX_RUN_BYTES);
+                prop_assert!(run.packets() <= MAX_PACKETS && run.bytes().len() + MAX_GROWTH_BYTES * usize::from(run.packets()) <= MAX_SEND_BYTES);
                 for packet in run.iter() {
                     prop_assert_eq!(u16::from_be_bytes([packet.bytes[2], packet.bytes[3]]), expected as u16);
                     expected += 1;

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use lanecast_packet::Run;
+use lanecast_packet::{Run, Squeeze};
 
 use crate::gop::GopCache;
+use crate::squeeze;
 
 /// What one turn of pacing lets out of a stream, to live viewers together and to each that is behind.
 ///
@@ -20,8 +21,8 @@ const PACE_INTERVAL: Duration = Duration::from_millis(1);
 /// How far live viewers may fall behind the newest run, in 90 kHz ticks (500 ms), before they go on at a newer random
 /// access point: a shard that has not the time for all of it gives its viewers the present.
 const MAX_LAG_90K: u32 = 45_000;
-/// Ticks (90 kHz) between squeezed access units: 1 ms, the resolution of common players' clocks.
-const SQUEEZED_STEP_90K: u32 = 90;
+/// The least that a pace lets out an interval: 8 Mb/s.
+const MIN_PACE_BYTES: u32 = 1000;
 
 /// A viewer's number: small and dense, chosen by the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ pub enum Egress {
     Datagrams,
     /// One WebSocket frame a packet.
     WebSocket,
+    /// Sealed packets, each viewer's its own; pictures out of order are left out.
+    WebRtc,
 }
 
 /// Something to send.
@@ -48,10 +51,12 @@ pub enum Transmit<'a> {
         /// How they take it.
         egress: Egress,
     },
-    /// A viewer's own copy.
+    /// A run for one viewer that gets it later than the others.
     Own {
-        /// The run, restamped.
-        run: Run,
+        /// The run, as in the GOP cache.
+        run: &'a Run,
+        /// The timestamps that this viewer gets.
+        squeeze: Squeeze,
         /// Whose.
         viewer: ViewerId,
         /// How it takes it.
@@ -64,6 +69,7 @@ pub enum Transmit<'a> {
 pub struct Fanout {
     datagrams: Vec<ViewerId>,
     websockets: Vec<ViewerId>,
+    webrtc: Vec<ViewerId>,
     apart: Vec<Apart>,
     places: HashMap<ViewerId, Place>,
     /// Number of the next run for those in step.
@@ -75,9 +81,13 @@ pub struct Fanout {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     egress: Egress,
-    /// Index in `datagrams` or `websockets`, or in `apart`.
+    /// Index in the list of its egress, or in `apart`.
     index: usize,
     in_step: bool,
+    /// It wants the GOP once more, at the next access unit.
+    refresh: bool,
+    /// What an interval of pacing lets out to it alone.
+    pace_bytes: u32,
 }
 
 /// A viewer that is not in step.
@@ -89,18 +99,17 @@ struct Apart {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Joins in step at the next random access point.
-    Waiting,
-    /// Next run to send, under squeezed timestamps.
-    Behind { next: u64, squeeze: Squeeze },
+    /// Joins in step at the next random access point, but not before this.
+    Waiting { not_before: Option<Instant> },
+    /// Next run to send, under squeezed timestamps. What pacing lets out is gathered in `credit_bytes`; a run may take it
+    /// below zero.
+    Behind { next: u64, squeeze: Squeeze, credit_bytes: i64 },
 }
 
-/// Squeezes the timestamps of a cached GOP so that its last one meets the live clock.
-#[derive(Clone, Copy, Debug)]
-struct Squeeze {
-    pivot_90k: u32,
-    range_90k: u32,
-    span_90k: u32,
+impl State {
+    fn behind(next: u64, squeeze: Squeeze, pace_bytes: u32) -> Self {
+        Self::Behind { next, squeeze, credit_bytes: i64::from(pace_bytes) }
+    }
 }
 
 /// Lets `PACE_BYTES` out an interval.
@@ -117,10 +126,13 @@ impl Fanout {
         if let Some(place) = self.places.get(&viewer).copied() {
             return self.change_egress(viewer, place, egress);
         }
-        let start = cache.random_access().filter(|_| fresh);
-        let state =
-            start.map_or(State::Waiting, |next| State::Behind { next, squeeze: Squeeze::new(cache, next) });
-        self.places.insert(viewer, Place { egress, index: self.apart.len(), in_step: false });
+        let pace_bytes = PACE_BYTES as u32;
+        let state = match cache.random_access().filter(|_| fresh) {
+            None => State::Waiting { not_before: None },
+            Some(next) => State::behind(next, squeeze::for_join(cache, next), pace_bytes),
+        };
+        let index = self.apart.len();
+        self.places.insert(viewer, Place { egress, index, in_step: false, refresh: false, pace_bytes });
         self.apart.push(Apart { viewer, state });
     }
 
@@ -132,13 +144,32 @@ impl Fanout {
 
     /// A viewer could not take a run: nothing more for it until the next random access point.
     pub fn block(&mut self, viewer: ViewerId) {
-        let Some(place) = self.places.get(&viewer).copied() else { return };
-        if place.in_step {
-            self.remove_in_step(place);
-            self.places.insert(viewer, Place { index: self.apart.len(), in_step: false, ..place });
-            self.apart.push(Apart { viewer, state: State::Waiting });
-        } else {
-            self.apart[place.index].state = State::Waiting;
+        self.set_apart(viewer, State::Waiting { not_before: None });
+    }
+
+    /// A viewer's path does not carry the stream: nothing more until a random access point at or after this time.
+    pub fn block_until(&mut self, viewer: ViewerId, not_before: Option<Instant>) {
+        self.set_apart(viewer, State::Waiting { not_before });
+    }
+
+    /// A viewer lost a picture: it gets the current GOP once more from the cache, beginning with the next access unit.
+    /// False if it is on its way to a random access point already.
+    pub fn refresh(&mut self, viewer: ViewerId) -> bool {
+        match self.places.get_mut(&viewer) {
+            Some(place) if place.in_step => {
+                place.refresh = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What an interval of a millisecond lets out to this viewer where it does not share the others' pace: of an
+    /// access unit of more than a run, and of the GOP cache.
+    pub fn set_pace(&mut self, viewer: ViewerId, bytes_per_second: u64) {
+        if let Some(place) = self.places.get_mut(&viewer) {
+            let bytes = bytes_per_second / 1000;
+            place.pace_bytes = bytes.clamp(u64::from(MIN_PACE_BYTES), PACE_BYTES as u64) as u32;
         }
     }
 
@@ -174,16 +205,67 @@ impl Fanout {
                 return;
             }
             self.pace.sent_bytes += run.bytes().len();
-            self.promote(run, &mut send);
+            self.promote(now, run, &mut send);
+            self.refresh_some(cache, run);
+            self.spread(run);
             self.skipped_packets += u64::from(run.packets()) * self.waiting() as u64;
-            for (viewers, egress) in
-                [(&self.datagrams, Egress::Datagrams), (&self.websockets, Egress::WebSocket)]
-            {
-                if !viewers.is_empty() {
+            for (viewers, egress) in [
+                (&self.datagrams, Egress::Datagrams),
+                (&self.websockets, Egress::WebSocket),
+                (&self.webrtc, Egress::WebRtc),
+            ] {
+                if !viewers.is_empty() && wants(egress, run) {
                     send(Transmit::Shared { run, viewers, egress });
                 }
             }
             self.live += 1;
+        }
+    }
+
+    /// Who wants the GOP once more leaves the step before a new access unit, unless that is a random access point itself.
+    fn refresh_some(&mut self, cache: &GopCache, run: &Run) {
+        if !run.starts_access_unit() || run.is_out_of_order() {
+            return;
+        }
+        // Only WebRTC viewers ask.
+        for index in (0..self.webrtc.len()).rev() {
+            let viewer = self.webrtc[index];
+            let Some(place) = self.places.get_mut(&viewer).filter(|place| place.refresh) else { continue };
+            place.refresh = false;
+            let pace_bytes = place.pace_bytes;
+            let start = cache.random_access().filter(|&start| start < self.live && !run.is_random_access());
+            let Some(start) = start else { continue };
+            if let Some(squeeze) = squeeze::for_refresh(cache, start, self.live, run.rtp_timestamp()) {
+                self.set_apart(viewer, State::behind(start, squeeze, pace_bytes));
+            }
+        }
+    }
+
+    /// Who has a slower path than the shared pace gets the rest of a large access unit at its own.
+    fn spread(&mut self, run: &Run) {
+        if run.starts_access_unit() {
+            return;
+        }
+        for index in (0..self.webrtc.len()).rev() {
+            let viewer = self.webrtc[index];
+            let pace_bytes = self.places.get(&viewer).map_or(u32::MAX, |place| place.pace_bytes);
+            if (pace_bytes as usize) < PACE_BYTES {
+                let credit_bytes = 0;
+                let state = State::Behind { next: self.live, squeeze: Squeeze::default(), credit_bytes };
+                self.set_apart(viewer, state);
+            }
+        }
+    }
+
+    fn set_apart(&mut self, viewer: ViewerId, state: State) {
+        let Some(place) = self.places.get(&viewer).copied() else { return };
+        if place.in_step {
+            self.remove_in_step(place);
+            let index = self.apart.len();
+            self.places.insert(viewer, Place { index, in_step: false, refresh: false, ..place });
+            self.apart.push(Apart { viewer, state });
+        } else {
+            self.apart[place.index].state = state;
         }
     }
 
@@ -217,14 +299,15 @@ impl Fanout {
         {
             let packets: u64 =
                 (live..start).filter_map(|run| cache.run(run)).map(|run| u64::from(run.packets())).sum();
-            self.skipped_packets += packets * (self.datagrams.len() + self.websockets.len()) as u64;
+            let viewers = self.datagrams.len() + self.websockets.len() + self.webrtc.len();
+            self.skipped_packets += packets * viewers as u64;
             live = start;
         }
         self.live = live;
     }
 
     fn all_wait(&mut self) {
-        while let Some(&viewer) = self.datagrams.last().or(self.websockets.last()) {
+        while let Some(&viewer) = self.datagrams.last().or(self.websockets.last()).or(self.webrtc.last()) {
             self.block(viewer);
         }
     }
@@ -232,36 +315,51 @@ impl Fanout {
     /// Each viewer that is behind gets its share of old runs.
     fn catch_up(&mut self, cache: &GopCache, send: &mut impl FnMut(Transmit<'_>)) {
         for index in 0..self.apart.len() {
-            let Apart { viewer, state: State::Behind { mut next, squeeze } } = self.apart[index] else {
+            let Apart { viewer, state: State::Behind { mut next, squeeze, mut credit_bytes } } =
+                self.apart[index]
+            else {
                 continue;
             };
-            let egress = self.places[&viewer].egress;
-            let mut sent = 0;
-            while next < self.live && sent < PACE_BYTES {
+            let Place { egress, pace_bytes, .. } = self.places[&viewer];
+            let pace_bytes = i64::from(pace_bytes);
+            credit_bytes = (credit_bytes + pace_bytes).min(pace_bytes);
+            while next < self.live && credit_bytes > 0 {
                 let Some(run) = cache.run(next) else { break };
-                sent += run.bytes().len();
-                send(Transmit::Own { run: squeeze.apply(run), viewer, egress });
+                if wants(egress, run) {
+                    credit_bytes -= run.bytes().len() as i64;
+                    send(Transmit::Own { run, squeeze, viewer, egress });
+                }
                 next += 1;
             }
             // What it was to get next is not cached any more: it was slower than a whole GOP.
             let lost = next < cache.first();
-            self.apart[index].state = if lost { State::Waiting } else { State::Behind { next, squeeze } };
+            self.apart[index].state = if lost {
+                State::Waiting { not_before: None }
+            } else {
+                State::Behind { next, squeeze, credit_bytes }
+            };
         }
     }
 
     /// Before `run` goes to those in step: who has caught up joins them, who nearly has gets its own copy.
-    fn promote(&mut self, run: &Run, send: &mut impl FnMut(Transmit<'_>)) {
+    fn promote(&mut self, now: Instant, run: &Run, send: &mut impl FnMut(Transmit<'_>)) {
         let mut index = 0;
         while index < self.apart.len() {
             let Apart { viewer, state } = self.apart[index];
             let in_step = match state {
-                State::Waiting => run.is_random_access(),
-                State::Behind { next, squeeze } if next == self.live => {
+                State::Waiting { not_before } => {
+                    run.is_random_access() && not_before.is_none_or(|not_before| now >= not_before)
+                }
+                State::Behind { next, squeeze, credit_bytes } if next == self.live => {
                     let in_step = run.starts_access_unit() && squeeze.is_over(run.rtp_timestamp());
-                    if !in_step {
-                        self.apart[index].state = State::Behind { next: next + 1, squeeze };
-                        let egress = self.places[&viewer].egress;
-                        send(Transmit::Own { run: squeeze.apply(run), viewer, egress });
+                    let Place { egress, .. } = self.places[&viewer];
+                    if !in_step && credit_bytes > 0 {
+                        let (next, mut credit_bytes) = (next + 1, credit_bytes);
+                        if wants(egress, run) {
+                            credit_bytes -= run.bytes().len() as i64;
+                            send(Transmit::Own { run, squeeze, viewer, egress });
+                        }
+                        self.apart[index].state = State::Behind { next, squeeze, credit_bytes };
                     }
                     in_step
                 }
@@ -276,7 +374,7 @@ impl Fanout {
     }
 
     fn waiting(&self) -> usize {
-        self.apart.iter().filter(|apart| matches!(apart.state, State::Waiting)).count()
+        self.apart.iter().filter(|apart| matches!(apart.state, State::Waiting { .. })).count()
     }
 
     fn put_in_step(&mut self, viewer: ViewerId) {
@@ -305,6 +403,7 @@ impl Fanout {
         match egress {
             Egress::Datagrams => &mut self.datagrams,
             Egress::WebSocket => &mut self.websockets,
+            Egress::WebRtc => &mut self.webrtc,
         }
     }
 
@@ -328,40 +427,9 @@ impl Fanout {
     }
 }
 
-impl Squeeze {
-    /// For a join that starts at run `start`: all that is cached from there on.
-    fn new(cache: &GopCache, start: u64) -> Self {
-        let runs = || (start..cache.end()).filter_map(|number| cache.run(number));
-        let first_90k = runs().next().map_or(0, Run::rtp_timestamp);
-        let range_90k = runs()
-            .map(|run| run.rtp_timestamp().wrapping_sub(first_90k))
-            // B-pictures of the first access unit may lie before it.
-            .filter(|&ahead| ahead < 1 << 31)
-            .max()
-            .unwrap_or(0);
-        let access_units = runs().filter(|run| run.starts_access_unit()).count() as u32;
-        let span_90k = range_90k.min(access_units.saturating_mul(SQUEEZED_STEP_90K));
-        Self { pivot_90k: first_90k.wrapping_add(range_90k), range_90k, span_90k }
-    }
-
-    /// True for timestamps that are not squeezed.
-    fn is_over(&self, rtp_timestamp: u32) -> bool {
-        (rtp_timestamp.wrapping_sub(self.pivot_90k) as i32) > 0
-    }
-
-    fn apply(&self, run: &Run) -> Run {
-        let mapped = self.map(run.rtp_timestamp());
-        if mapped == run.rtp_timestamp() { run.clone() } else { run.with_timestamp(mapped) }
-    }
-
-    fn map(&self, rtp_timestamp: u32) -> u32 {
-        let behind = self.pivot_90k.wrapping_sub(rtp_timestamp);
-        if behind >= 1 << 31 || self.range_90k == 0 {
-            return rtp_timestamp;
-        }
-        let squeezed = u64::from(behind) * u64::from(self.span_90k) / u64::from(self.range_90k);
-        self.pivot_90k.wrapping_sub(squeezed as u32)
-    }
+/// Whether a viewer of this kind gets this run at all.
+fn wants(egress: Egress, run: &Run) -> bool {
+    egress != Egress::WebRtc || !run.is_out_of_order()
 }
 
 impl Pace {
@@ -430,14 +498,28 @@ mod tests {
                         viewers.iter().map(|&viewer| (viewer, run.first_packet(), run.rtp_timestamp())),
                     );
                 }
-                Transmit::Own { run, viewer, .. } => {
-                    sent.push((viewer, run.first_packet(), run.rtp_timestamp()))
+                Transmit::Own { run, squeeze, viewer, .. } => {
+                    sent.push((viewer, run.first_packet(), squeeze.map(run.rtp_timestamp())))
                 }
             });
         }
 
         fn join(&mut self, viewer: u32) {
-            self.fanout.join(&self.cache, ViewerId(viewer), Egress::Datagrams, true);
+            self.join_by(viewer, Egress::Datagrams);
+        }
+
+        fn join_by(&mut self, viewer: u32, egress: Egress) {
+            self.fanout.join(&self.cache, ViewerId(viewer), egress, true);
+            self.turn();
+        }
+
+        /// A picture that is shown before the newest one.
+        fn out_of_order(&mut self, rtp_timestamp: u32) {
+            self.now += Duration::from_millis(40);
+            self.writer.begin_out_of_order(rtp_timestamp);
+            self.writer.packet(100, |out| out.put_bytes(0, 100));
+            self.writer.end_access_unit();
+            self.cache.push(self.writer.poll_run().unwrap());
             self.turn();
         }
 
@@ -522,7 +604,7 @@ mod tests {
         assert_eq!(got.len(), 250, "the whole GOP, before any new picture");
         assert!(got.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0 && pair[0].1 < pair[1].1));
         assert_eq!(got[249].1, 249 * 3600, "the last one meets the live clock");
-        assert!(got[249].1 - got[0].1 <= 250 * SQUEEZED_STEP_90K, "squeezed");
+        assert!(got[249].1 - got[0].1 <= 250 * squeeze::SQUEEZED_STEP_90K, "squeezed");
         scene.access_unit(250 * 3600, false, 1);
         scene.access_unit(251 * 3600, false, 1);
         let got = scene.got(1);
@@ -671,5 +753,90 @@ mod tests {
         scene.turn();
         scene.access_unit(12 * 3600, true, 1);
         assert_eq!(scene.got(1).iter().map(|got| got.0).collect::<Vec<_>>(), [0, 1, 12]);
+    }
+
+    #[test]
+    fn a_viewer_that_lost_a_picture_gets_the_gop_once_more_between_two_pictures() {
+        let mut scene = Scene::new();
+        scene.access_unit(0, true, 1);
+        scene.join_by(1, Egress::WebRtc);
+        scene.join_by(2, Egress::WebRtc);
+        for index in 1..20u32 {
+            scene.access_unit(index * 3600, false, 1);
+        }
+        scene.settle();
+        scene.sent.clear();
+        assert!(scene.fanout.refresh(ViewerId(1)));
+        assert_eq!(scene.got(1), [], "not in the middle of a picture");
+        scene.access_unit(20 * 3600, false, 1);
+        scene.settle();
+        scene.access_unit(21 * 3600, false, 1);
+        let got = scene.got(1);
+        assert_eq!(got.iter().map(|got| got.0).collect::<Vec<_>>(), (0..22).collect::<Vec<_>>());
+        assert!(got[0].1 > 19 * 3600 && got[19].1 < 20 * 3600, "{got:?}");
+        assert!(got.windows(2).all(|pair| pair[0].1 < pair[1].1), "{got:?}");
+        assert_eq!(got[20..], [(20, 20 * 3600), (21, 21 * 3600)]);
+        assert_eq!(scene.got(2), [(20, 20 * 3600), (21, 21 * 3600)], "the others get what they got");
+    }
+
+    #[test]
+    fn a_random_access_point_on_its_way_answers_a_lost_picture_too() {
+        let mut scene = Scene::new();
+        scene.access_unit(0, true, 1);
+        scene.join_by(1, Egress::WebRtc);
+        scene.access_unit(3600, false, 1);
+        scene.sent.clear();
+        scene.fanout.refresh(ViewerId(1));
+        scene.access_unit(7200, true, 1);
+        assert_eq!(scene.got(1), [(2, 7200)]);
+    }
+
+    #[test]
+    fn pictures_out_of_order_go_to_everybody_but_webrtc_viewers() {
+        let mut scene = Scene::new();
+        scene.access_unit(0, true, 1);
+        scene.join(1);
+        scene.join_by(2, Egress::WebRtc);
+        scene.access_unit(10_800, false, 1);
+        scene.out_of_order(3600);
+        scene.out_of_order(7200);
+        scene.access_unit(21_600, false, 1);
+        // A join after them, from the cache.
+        scene.join_by(3, Egress::WebRtc);
+        scene.settle();
+        assert_eq!(scene.got(1).len(), 5);
+        assert_eq!(scene.got(2), [(0, 0), (1, 10_800), (4, 21_600)]);
+        assert_eq!(scene.got(3).iter().map(|got| got.0).collect::<Vec<_>>(), [0, 1, 4]);
+        assert_eq!(scene.cache.run(4).unwrap().first_in_order(), 2);
+    }
+
+    #[test]
+    fn a_slower_path_gets_large_access_units_at_its_own_pace_and_then_is_in_step_again() {
+        let mut scene = Scene::new();
+        scene.access_unit(0, true, 1);
+        scene.join_by(1, Egress::WebRtc);
+        scene.join_by(2, Egress::WebRtc);
+        scene.settle();
+        scene.fanout.set_pace(ViewerId(1), 10_000_000);
+        scene.access_unit(3600, true, 950);
+        let turns = scene.settle();
+        assert!((100..150).contains(&turns), "1.1 MB at 10 MB/s took {turns} ms");
+        scene.access_unit(7200, false, 1);
+        scene.access_unit(10_800, false, 1);
+        assert_eq!(scene.got(1), scene.got(2), "both got everything");
+        assert_eq!(scene.fanout.webrtc.len(), 2, "in step");
+    }
+
+    #[test]
+    fn who_is_blocked_for_a_while_goes_on_at_a_random_access_point_after_that() {
+        let mut scene = Scene::new();
+        scene.access_unit(0, true, 1);
+        scene.join_by(1, Egress::WebRtc);
+        scene.settle();
+        scene.fanout.block_until(ViewerId(1), Some(scene.now + Duration::from_millis(100)));
+        for index in 1..6u32 {
+            scene.access_unit(index * 3600, true, 1);
+        }
+        assert_eq!(scene.got(1), [(0, 0), (3, 10_800), (4, 14_400), (5, 18_000)]);
     }
 }

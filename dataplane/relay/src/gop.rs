@@ -65,6 +65,14 @@ impl GopCache {
         self.runs.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
+    /// The run that has this packet, by its number among the packets in order, and its place in the run.
+    pub fn packet_in_order(&self, number: u64) -> Option<(&Run, usize)> {
+        let behind = self.runs.partition_point(|run| run.first_in_order() <= number);
+        let run = self.runs.iter().take(behind).rev().find(|run| !run.is_out_of_order())?;
+        let place = usize::try_from(number - run.first_in_order()).ok()?;
+        (place < usize::from(run.packets())).then_some((run, place))
+    }
+
     /// Number of the oldest run.
     pub fn first(&self) -> u64 {
         self.first

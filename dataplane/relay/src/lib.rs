@@ -11,5 +11,6 @@ pub mod fanout;
 pub mod gop;
 pub mod packetizer;
 pub mod source;
+mod squeeze;
 pub mod stream;
 pub mod timeline;

@@ -39,6 +39,11 @@ impl Packetizer {
         self.writer.begin_access_unit(rtp_timestamp, random_access);
     }
 
+    /// The same for a picture that is shown before one sent earlier and that no other needs.
+    pub fn begin_out_of_order(&mut self, rtp_timestamp: u32) {
+        self.writer.begin_out_of_order(rtp_timestamp);
+    }
+
     /// All parameter sets in one aggregation packet; one by one if they do not fit.
     pub fn parameter_sets<'a, I: Iterator<Item = &'a Bytes>>(&mut self, sets: impl Fn() -> I) {
         let header_bytes = match self.codec {

@@ -46,6 +46,10 @@ pub struct StreamCounters {
     pub unstarted_access_units: u64,
     /// Packets made.
     pub packets: u64,
+    /// Access units that are shown before one sent earlier and that no other needs: WebRTC viewers go without.
+    pub out_of_order_access_units: u64,
+    /// Access units that are shown before one sent earlier but that others need: WebRTC viewers get them, and may show few.
+    pub reordered_references: u64,
 }
 
 /// One stream.
@@ -61,6 +65,8 @@ pub struct Stream {
     unit: Unit,
     started: bool,
     flush_at: Option<Instant>,
+    /// Newest timestamp of the pictures that WebRTC viewers get.
+    newest_90k: Option<u32>,
     cache: GopCache,
     fanout: Fanout,
     counters: StreamCounters,
@@ -106,6 +112,7 @@ impl Stream {
             unit: Unit::default(),
             started: false,
             flush_at: None,
+            newest_90k: None,
             cache: GopCache::new(settings.gop_cache_bytes),
             fanout: Fanout::default(),
             counters: StreamCounters::default(),
@@ -186,6 +193,27 @@ impl Stream {
         self.fanout.block(viewer);
     }
 
+    /// See [`Fanout::block_until`].
+    pub fn block_until(&mut self, viewer: ViewerId, not_before: Option<Instant>) {
+        self.fanout.block_until(viewer, not_before);
+    }
+
+    /// See [`Fanout::refresh`].
+    pub fn refresh(&mut self, viewer: ViewerId) -> bool {
+        self.fanout.refresh(viewer)
+    }
+
+    /// See [`Fanout::set_pace`].
+    pub fn set_pace(&mut self, viewer: ViewerId, bytes_per_second: u64) {
+        self.fanout.set_pace(viewer, bytes_per_second);
+    }
+
+    /// A packet to send again, by its number among the packets in order, and its timestamp; `None` if it is not cached.
+    pub fn packet_in_order(&self, number: u64) -> Option<(&[u8], u32)> {
+        let (run, place) = self.cache.packet_in_order(number)?;
+        Some((run.packet(place)?, run.rtp_timestamp()))
+    }
+
     /// Gives `send` all that is due at `now`.
     pub fn transmit(&mut self, now: Instant, send: impl FnMut(Transmit<'_>)) {
         self.fanout.transmit(now, &self.cache, send);
@@ -223,7 +251,8 @@ impl Stream {
             }
             class => {
                 if self.unit.state == UnitState::Prefix {
-                    self.start_unit(now, rtp_timestamp, class == NalClass::RandomAccess);
+                    let disposable = nal.is_disposable(self.codec);
+                    self.start_unit(now, rtp_timestamp, class == NalClass::RandomAccess, disposable);
                 }
                 if self.unit.state == UnitState::Sending {
                     self.packetizer.nal(&nal);
@@ -234,7 +263,7 @@ impl Stream {
     }
 
     /// The first slice of a picture is here: what stands before it is known.
-    fn start_unit(&mut self, now: Instant, rtp_timestamp: u32, random_access: bool) {
+    fn start_unit(&mut self, now: Instant, rtp_timestamp: u32, random_access: bool, disposable: bool) {
         self.started |= random_access && self.incoming.is_complete();
         if !self.started {
             self.unit.state = UnitState::Skipped;
@@ -245,7 +274,10 @@ impl Stream {
             self.publish();
         }
         let timestamp = self.timeline.map(now, rtp_timestamp);
-        self.packetizer.begin_access_unit(timestamp, random_access);
+        match self.is_out_of_order(timestamp, random_access, disposable) {
+            true => self.packetizer.begin_out_of_order(timestamp),
+            false => self.packetizer.begin_access_unit(timestamp, random_access),
+        }
         if random_access || self.unit.parameter_sets_changed {
             self.packetizer.parameter_sets(|| self.incoming.iter());
         }
@@ -253,6 +285,22 @@ impl Stream {
             self.packetizer.nal(&nal);
         }
         self.flush_at = Some(now + FLUSH_AFTER);
+    }
+
+    /// Counts pictures that are not shown in the order of arrival; true for those that can be left out.
+    fn is_out_of_order(&mut self, timestamp_90k: u32, random_access: bool, disposable: bool) -> bool {
+        let late = self.newest_90k.is_some_and(|newest| (timestamp_90k.wrapping_sub(newest) as i32) < 0);
+        if random_access || !late {
+            self.newest_90k = Some(timestamp_90k);
+            return false;
+        }
+        let count = if disposable {
+            &mut self.counters.out_of_order_access_units
+        } else {
+            &mut self.counters.reordered_references
+        };
+        *count += 1;
+        disposable
     }
 
     fn finish_unit(&mut self) {

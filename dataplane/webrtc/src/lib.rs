@@ -9,6 +9,7 @@
 
 pub mod congestion;
 pub mod dtls;
+pub mod egress;
 pub mod ice;
 pub mod negotiation;
 pub mod peer;

@@ -1,11 +1,35 @@
 //! One WebRTC viewer: what the shard feeds with its datagrams, and what it wants done.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::congestion::CongestionStatistics;
-use crate::ice::IceCredentials;
+use bytes::{Bytes, BytesMut};
+use lanecast_packet::{Run, Squeeze};
+use lanecast_protocol::rtcp::{
+    Feedback, Nacked, ReceptionBlock, SenderInfo, parse_feedback, write_bye, write_sender_report,
+};
+use smallvec::SmallVec;
+
+use crate::congestion::{Congestion, CongestionStatistics};
+use crate::dtls::{Certificate, Dtls, DtlsEvent};
+use crate::egress::{Egress, Lost, Sealed};
+use crate::ice::{CheckError, IceCredentials, IceLite, Path};
 use crate::negotiation::{Fingerprint, RemoteCandidate};
-use crate::srtp::SrtpProfile;
+use crate::srtp::{self, RtcpOpener, RtcpSealer, SrtpProfile};
+use crate::stun::BindingRequest;
+
+/// A viewer that is not connected by then has gone, or cannot.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// Sender reports leave at this interval; receivers need them for the round trip and the clock.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+/// A lost picture is answered from the GOP cache once in this time: what is on its way must have had a chance.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
+/// Packets sent again for one compound packet; more than two keyframes of a usual camera. What is missing is asked for
+/// again.
+const MAX_RETRANSMISSIONS: usize = 256;
+/// Told again when it changes by more than this share.
+const PACE_CHANGE: f64 = 0.1;
 
 /// What was negotiated, and what the control plane drew at random for it.
 #[derive(Clone, Debug)]
@@ -56,6 +80,460 @@ pub enum PeerState {
     Handshaking,
     /// Media flows.
     Connected,
+}
+
+/// What a viewer wants done.
+#[derive(Debug)]
+pub enum PeerOutput {
+    /// Send this.
+    Datagram {
+        /// Where to.
+        to: Path,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Its media goes here from now on, and what comes from there is its.
+    Path(Path),
+    /// It can take media.
+    Connected,
+    /// It lost a picture: the GOP once more.
+    Refresh,
+    /// It lost packets: give each to [`Peer::seal_again`].
+    Retransmit(SmallVec<[Lost; 16]>),
+    /// What a second may let out to it, in bytes, where a burst is to be spread.
+    Pace(u64),
+    /// Its path does not carry the stream: nothing more up to a random access point at or after this time.
+    Overloaded(Option<Instant>),
+    /// It is over. Why, as a sentence.
+    Closed(String),
+}
+
+/// A WebRTC viewer.
+///
+/// Feed it what comes from it and the time, then take [`Peer::poll_output`] until `None` and arm
+/// [`Peer::poll_timeout`].
+#[derive(Debug)]
+pub struct Peer {
+    ice: IceLite,
+    dtls: Box<Dtls>,
+    config: Option<MediaConfig>,
+    first_sequence: u16,
+    media: Option<Box<Media>>,
+    connect_by: Instant,
+    outputs: VecDeque<PeerOutput>,
+    handshaking: bool,
+    closed: bool,
+    dropped: u64,
+}
+
+/// What a viewer has once it is connected.
+struct Media {
+    egress: Egress,
+    rtcp_sealer: RtcpSealer,
+    rtcp_opener: RtcpOpener,
+    profile: SrtpProfile,
+    congestion: Congestion,
+    next_report: Instant,
+    newest_sent: Option<Instant>,
+    refreshed: Option<Instant>,
+    full_intra: Option<u8>,
+    pace_bytes_per_second: u64,
+    retransmitted: u64,
+    refused: u64,
+    nacks: u64,
+    picture_requests: u64,
+    refreshes: u64,
+    overloads: u64,
+    lost: u64,
+    jitter_90k: u32,
+}
+
+impl std::fmt::Debug for Media {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Media").field("egress", &self.egress).finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// Waits for the viewer's checks.
+    pub fn new(now: Instant, config: PeerConfig, certificate: Arc<Certificate>) -> Self {
+        let first_sequence = config.media.ssrc.rotate_left(11) as u16;
+        Self {
+            ice: IceLite::new(now, config.local, config.remote),
+            dtls: Box::new(Dtls::new(certificate, config.fingerprints)),
+            config: Some(config.media),
+            first_sequence,
+            media: None,
+            connect_by: now + CONNECT_WITHIN,
+            outputs: VecDeque::new(),
+            handshaking: false,
+            closed: false,
+            dropped: 0,
+        }
+    }
+
+    /// Other ICE credentials; see [`IceLite::restart`].
+    pub fn restart_ice(&mut self, now: Instant, local: IceCredentials, remote: IceCredentials) {
+        self.ice.restart(now, local, remote);
+    }
+
+    /// Credentials that checks must use.
+    pub fn local(&self) -> &IceCredentials {
+        self.ice.local()
+    }
+
+    /// Where its media goes.
+    pub fn path(&self) -> Option<Path> {
+        self.ice.path()
+    }
+
+    /// True until it is connected: its DTLS is work that may wait.
+    pub fn is_connecting(&self) -> bool {
+        self.media.is_none()
+    }
+
+    /// True once it is over.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// A check came from `from`; see [`IceLite::handle_request`].
+    pub fn handle_check(&mut self, now: Instant, from: Path, request: &BindingRequest<'_>) {
+        match self.ice.handle_request(now, from, request) {
+            Ok(checked) => {
+                self.outputs.push_back(PeerOutput::Datagram { to: from, bytes: checked.response });
+                if let Some(path) = checked.moved {
+                    self.handshaking = true;
+                    self.outputs.push_back(PeerOutput::Path(path));
+                }
+            }
+            Err(CheckError::RoleConflict(response)) => {
+                self.outputs.push_back(PeerOutput::Datagram { to: from, bytes: response });
+            }
+            Err(CheckError::Username | CheckError::Integrity) => self.dropped += 1,
+        }
+    }
+
+    /// A DTLS datagram came on its path.
+    pub fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) {
+        self.dtls.handle_datagram(now, datagram);
+        self.after_dtls(now);
+    }
+
+    /// An SRTCP packet came on its path; it is opened in place.
+    pub fn handle_rtcp(&mut self, now: Instant, packet: &mut [u8]) {
+        let Some(media) = &mut self.media else {
+            self.dropped += 1;
+            return;
+        };
+        let Ok(compound) = media.rtcp_opener.open(packet) else {
+            self.dropped += 1;
+            return;
+        };
+        let mut lost = SmallVec::new();
+        for feedback in parse_feedback(compound) {
+            let (ssrc, rtx_ssrc) = (media.ssrc(), media.egress.config().rtx.map(|rtx| rtx.ssrc));
+            match feedback {
+                Feedback::Report(block) if block.ssrc == ssrc => media.on_report(now, &block),
+                // Losses of retransmissions are asked for again by their original numbers.
+                Feedback::Report(block) if Some(block.ssrc) == rtx_ssrc => {}
+                Feedback::Nack { ssrc: of, lost: nacked } if of == ssrc => media.on_nack(nacked, &mut lost),
+                Feedback::PictureLoss { ssrc: of } if of == ssrc => {
+                    if media.wants_refresh(now) {
+                        self.outputs.push_back(PeerOutput::Refresh);
+                    }
+                }
+                Feedback::FullIntra { ssrc: of, command } if of == ssrc => {
+                    // The same command again is a repetition (RFC 5104 section 4.3.1.2).
+                    if media.full_intra.replace(command) != Some(command) && media.wants_refresh(now) {
+                        self.outputs.push_back(PeerOutput::Refresh);
+                    }
+                }
+                Feedback::MaxBitrate { bitrate_bps } => media.congestion.handle_remb(now, bitrate_bps),
+                Feedback::Transport(feedback) => media.congestion.handle_transport_feedback(now, &feedback),
+                // A receiver has no stream of its own that could end here; DTLS says that it leaves.
+                Feedback::Bye { .. } => {}
+                Feedback::Report(_)
+                | Feedback::Nack { .. }
+                | Feedback::PictureLoss { .. }
+                | Feedback::FullIntra { .. } => self.dropped += 1,
+            }
+        }
+        if !lost.is_empty() {
+            self.outputs.push_back(PeerOutput::Retransmit(lost));
+        }
+        self.judge(now);
+    }
+
+    /// Time passed. `ntp` is the wall clock, 32.32 fixed point, seconds since 1900.
+    pub fn handle_timeout(&mut self, now: Instant, ntp: u64) {
+        if self.dtls.poll_timeout().is_some_and(|at| now >= at) {
+            self.dtls.handle_timeout(now);
+            self.after_dtls(now);
+        }
+        if self.is_connecting() && now >= self.connect_by {
+            let reason = match self.ice.path() {
+                None => "no connectivity check succeeded within 30 s",
+                Some(_) => "the DTLS handshake did not end within 30 s",
+            };
+            return self.close(reason.to_owned());
+        }
+        if self.ice.consent_until().is_some_and(|until| now >= until) {
+            return self.close("the viewer has not been heard for 30 s".to_owned());
+        }
+        let to = self.ice.path();
+        if let (Some(media), Some(to)) = (&mut self.media, to)
+            && now >= media.next_report
+        {
+            media.next_report = now + REPORT_INTERVAL;
+            if let Some(bytes) = media.report(now, ntp) {
+                self.outputs.push_back(PeerOutput::Datagram { to, bytes });
+            }
+        }
+    }
+
+    /// When to call [`Peer::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let connect_by = self.is_connecting().then_some(self.connect_by);
+        let report = self.media.as_ref().map(|media| media.next_report);
+        [connect_by, self.ice.consent_until(), self.dtls.poll_timeout(), report].into_iter().flatten().min()
+    }
+
+    /// The next thing to do, until `None`.
+    pub fn poll_output(&mut self) -> Option<PeerOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Says goodbye, for this reason.
+    pub fn end(&mut self, reason: String) {
+        if let (Some(media), Some(to)) = (&mut self.media, self.ice.path()) {
+            let bytes = media.bye();
+            self.outputs.push_back(PeerOutput::Datagram { to, bytes });
+        }
+        self.dtls.close();
+        self.send_dtls();
+        self.close(reason);
+    }
+
+    /// Bytes that the sealed form of `run` takes at the most; `None` before it is connected.
+    pub fn sealed_bytes(&self, run: &Run) -> Option<usize> {
+        self.media.as_ref().map(|media| media.egress.sealed_bytes(run))
+    }
+
+    /// Appends the sealed packets of `run` to `out`, for one send; `None` before it is connected.
+    pub fn seal_run(
+        &mut self,
+        now: Instant,
+        run: &Run,
+        squeeze: &Squeeze,
+        out: &mut BytesMut,
+    ) -> Option<Sealed> {
+        let media = self.media.as_mut()?;
+        let sealed = media.egress.seal_run(run, squeeze, out);
+        media.newest_sent = Some(now);
+        media.sent(now, &sealed);
+        Some(sealed)
+    }
+
+    /// Appends a lost packet once more; see [`Egress::seal_again`]. `packet` is `None` where the history has it not.
+    pub fn seal_again(
+        &mut self,
+        now: Instant,
+        lost: &Lost,
+        packet: Option<(&[u8], u32)>,
+        out: &mut BytesMut,
+    ) -> Option<Sealed> {
+        let media = self.media.as_mut()?;
+        let sealed = packet
+            .and_then(|(packet, rtp_timestamp)| media.egress.seal_again(lost, packet, rtp_timestamp, out));
+        match &sealed {
+            Some(sealed) => {
+                media.retransmitted += 1;
+                media.sent(now, sealed);
+            }
+            None => media.refused += 1,
+        }
+        sealed
+    }
+
+    /// The GOP is on its way once more, as [`PeerOutput::Refresh`] asked.
+    pub fn refreshed(&mut self) {
+        if let Some(media) = &mut self.media {
+            media.refreshes += 1;
+        }
+    }
+
+    /// Counters.
+    pub fn statistics(&self) -> PeerStatistics {
+        let path = self.ice.path();
+        let statistics = PeerStatistics {
+            state: match (&self.media, self.handshaking) {
+                (Some(_), _) => PeerState::Connected,
+                (None, true) => PeerState::Handshaking,
+                (None, false) => PeerState::Checking,
+            },
+            transport: path.map(|path| match path {
+                Path::Udp(_) => "udp",
+                Path::Tcp { .. } => "tcp",
+            }),
+            dropped: self.dropped + self.dtls.dropped(),
+            ..PeerStatistics::default()
+        };
+        let Some(media) = &self.media else { return statistics };
+        PeerStatistics {
+            srtp_profile: Some(media.profile),
+            packets_sent: media.egress.packets(),
+            bytes_sent: media.egress.bytes(),
+            packets_retransmitted: media.retransmitted,
+            retransmissions_refused: media.refused,
+            nacks: media.nacks,
+            picture_requests: media.picture_requests,
+            refreshes: media.refreshes,
+            overloads: media.overloads,
+            packets_skipped: media.egress.skipped_packets(),
+            packets_lost: media.lost,
+            jitter: Duration::from_micros(u64::from(media.jitter_90k) * 100 / 9),
+            congestion: media.congestion.statistics(),
+            ..statistics
+        }
+    }
+
+    fn after_dtls(&mut self, now: Instant) {
+        self.send_dtls();
+        while let Some(event) = self.dtls.poll_event() {
+            match event {
+                DtlsEvent::Connected(keys) => {
+                    let Some(config) = self.config.take() else { continue };
+                    self.media = Some(Box::new(Media::new(now, config, &keys, self.first_sequence)));
+                    self.outputs.push_back(PeerOutput::Connected);
+                    self.judge(now);
+                }
+                DtlsEvent::Closed => self.close("the viewer closed the session".to_owned()),
+                DtlsEvent::Failed(reason) => self.close(format!("DTLS failed: {reason}")),
+            }
+        }
+    }
+
+    fn send_dtls(&mut self) {
+        while let Some(bytes) = self.dtls.poll_datagram() {
+            if let Some(to) = self.ice.path() {
+                self.outputs.push_back(PeerOutput::Datagram { to, bytes });
+            }
+        }
+    }
+
+    /// Tells what the estimate has come to.
+    fn judge(&mut self, now: Instant) {
+        let Some(media) = &mut self.media else { return };
+        if media.congestion.poll_overload(now) {
+            media.overloads += 1;
+            self.outputs.push_back(PeerOutput::Overloaded(media.congestion.resume_at()));
+        }
+        let pace = media.congestion.pacing_rate_bps() / 8;
+        let told = media.pace_bytes_per_second;
+        if pace.abs_diff(told) as f64 > told as f64 * PACE_CHANGE {
+            media.pace_bytes_per_second = pace;
+            self.outputs.push_back(PeerOutput::Pace(pace));
+        }
+    }
+
+    fn close(&mut self, reason: String) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.outputs.push_back(PeerOutput::Closed(reason));
+        }
+    }
+}
+
+impl Media {
+    fn new(now: Instant, config: MediaConfig, keys: &srtp::SrtpKeys, first_sequence: u16) -> Self {
+        let (rtp_sealer, rtcp_sealer, rtcp_opener) = srtp::session(keys);
+        Self {
+            egress: Egress::new(config, rtp_sealer, first_sequence),
+            rtcp_sealer,
+            rtcp_opener,
+            profile: keys.profile,
+            congestion: Congestion::new(now),
+            next_report: now + REPORT_INTERVAL / 4,
+            newest_sent: None,
+            refreshed: None,
+            full_intra: None,
+            pace_bytes_per_second: 0,
+            retransmitted: 0,
+            refused: 0,
+            nacks: 0,
+            picture_requests: 0,
+            refreshes: 0,
+            overloads: 0,
+            lost: 0,
+            jitter_90k: 0,
+        }
+    }
+
+    fn ssrc(&self) -> u32 {
+        self.egress.config().ssrc
+    }
+
+    fn sent(&mut self, now: Instant, sealed: &Sealed) {
+        if self.egress.config().transport_cc.is_some() {
+            self.congestion.handle_sent(now, sealed.transport_sequence, sealed.packets, sealed.segment_bytes);
+        }
+    }
+
+    fn on_report(&mut self, now: Instant, block: &ReceptionBlock) {
+        self.lost = u64::try_from(block.cumulative_lost).unwrap_or(0);
+        self.jitter_90k = block.jitter;
+        self.congestion.handle_report(now, block, None);
+    }
+
+    fn on_nack(&mut self, nacked: Nacked<'_>, lost: &mut SmallVec<[Lost; 16]>) {
+        self.nacks += 1;
+        for sequence in nacked.iter() {
+            match self.egress.lost(sequence) {
+                Some(packet) if lost.len() < MAX_RETRANSMISSIONS => lost.push(packet),
+                _ => self.refused += 1,
+            }
+        }
+    }
+
+    fn wants_refresh(&mut self, now: Instant) -> bool {
+        self.picture_requests += 1;
+        let due = self.refreshed.is_none_or(|last| now >= last + REFRESH_INTERVAL);
+        if due {
+            self.refreshed = Some(now);
+        }
+        due
+    }
+
+    /// A sender report, once anything was sent.
+    fn report(&mut self, now: Instant, ntp: u64) -> Option<Bytes> {
+        let since = now.saturating_duration_since(self.newest_sent?);
+        let ticks_90k = (since.as_micros() * 9 / 100) as u32;
+        let info = SenderInfo {
+            ssrc: self.ssrc(),
+            ntp,
+            rtp_timestamp: self.egress.newest_rtp_timestamp().wrapping_add(ticks_90k),
+            packets: self.egress.packets() as u32,
+            octets: self.egress.payload_bytes() as u32,
+        };
+        let mut plain = Vec::new();
+        write_sender_report(&info, &self.egress.config().cname, &mut plain);
+        Some(self.seal_rtcp(&plain))
+    }
+
+    fn bye(&mut self) -> Bytes {
+        let mut plain = Vec::new();
+        write_bye(self.ssrc(), &self.egress.config().cname, &mut plain);
+        self.seal_rtcp(&plain)
+    }
+
+    fn seal_rtcp(&mut self, plain: &[u8]) -> Bytes {
+        let mut sealed = BytesMut::with_capacity(plain.len() + 32);
+        self.rtcp_sealer.seal(plain, &mut sealed);
+        sealed.freeze()
+    }
 }
 
 /// A viewer's counters, all since its start but for the gauges.
