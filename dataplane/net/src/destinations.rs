@@ -73,6 +73,11 @@ impl Destinations {
         Some(canonical(SocketAddr::new(ip.into(), u16::from_be(slot.address.sin6_port))))
     }
 
+    /// True if it is there and not full.
+    pub(crate) fn has_room(&self, id: DestinationId) -> bool {
+        self.slots.get(id.0 as usize).is_some_and(|slot| slot.live && slot.in_flight < MAX_IN_FLIGHT)
+    }
+
     /// Takes a place in flight for `sends`: the slot and its generation, or `None` if it is full or not there.
     pub(crate) fn take(&mut self, id: DestinationId, sends: u16) -> Option<(&libc::sockaddr_in6, u8)> {
         let slot =

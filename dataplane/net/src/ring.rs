@@ -308,6 +308,18 @@ impl Ring {
         self.destinations.clear(id);
     }
 
+    /// True if [`Ring::send_run`] would take a run for this viewer.
+    pub fn can_send(&self, id: DestinationId) -> bool {
+        self.destinations.has_room(id) && self.flights.vacant_key() as u64 <= FLIGHT_MASK
+    }
+
+    /// Hands to the kernel what is queued so far, within a turn: what was written a moment ago is still in the cache.
+    pub fn flush(&mut self) {
+        if let Err(error) = self.submit() {
+            self.broken = Some(error);
+        }
+    }
+
     /// Queues one run to many viewers: `bytes` are packets of `segment_bytes` each, the last may be shorter.
     /// Viewers that have too much in flight get nothing and are added to `blocked`; so are all of them when the run has
     /// more than 64 packets or two million runs are under way.

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
+use lanecast_protocol::codec::Codec;
 use lanecast_relay::source::SourceConfig;
 use lanecast_webrtc::ice::IceCredentials;
 use lanecast_webrtc::negotiation::RemoteCandidate;
@@ -55,6 +56,8 @@ pub struct AttachWebRtc {
     pub stream: StreamId,
     /// 128 random bits.
     pub session: SessionId,
+    /// The codec of the answer: the session ends when the stream has another.
+    pub codec: Codec,
     /// What was negotiated.
     pub peer: PeerConfig,
 }

@@ -43,7 +43,8 @@ pub(crate) async fn run(start: ShardStart, ready: Sender<Result<(), String>>) {
             return;
         }
     };
-    let mut shard = Shard::new(start.index, start.udp_port, start.config, ring, start.events);
+    let mut shard =
+        Shard::new(start.index, start.udp_port, start.config, ring, start.events, start.certificate);
     // As above.
     let _ = ready.send(Ok(()));
     if let Err(error) = turns(&mut shard, &start.commands, &sleeper).await {

@@ -12,6 +12,8 @@ pub(crate) enum TimerKey {
     Stream(usize),
     /// A viewer slot's session.
     Viewer(usize),
+    /// The next question to the STUN server.
+    Stun,
     /// The end of a graceful shutdown.
     Gate,
 }

@@ -13,6 +13,8 @@ pub(crate) enum Owner {
     CameraRtcp,
     /// A viewer's WebSocket.
     WebSocket,
+    /// A viewer's connection of ICE-TCP.
+    IceTcp,
 }
 
 /// Owner, slot and epoch: a completion of an owner that has moved on is known by its epoch and dropped.
@@ -39,6 +41,7 @@ impl Token {
             2 => Owner::CameraRtp,
             3 => Owner::CameraRtcp,
             4 => Owner::WebSocket,
+            5 => Owner::IceTcp,
             _ => Owner::Udp,
         };
         Self { owner, slot: (raw >> EPOCH_BITS) as usize & ((1 << SLOT_BITS) - 1), epoch: raw as u32 }
@@ -51,9 +54,14 @@ mod tests {
 
     #[test]
     fn tokens_come_back_as_they_were() {
-        for owner in
-            [Owner::Udp, Owner::CameraConnection, Owner::CameraRtp, Owner::CameraRtcp, Owner::WebSocket]
-        {
+        for owner in [
+            Owner::Udp,
+            Owner::CameraConnection,
+            Owner::CameraRtp,
+            Owner::CameraRtcp,
+            Owner::WebSocket,
+            Owner::IceTcp,
+        ] {
             let token = Token { owner, slot: 0xab_cdef, epoch: u32::MAX };
             assert_eq!(Token::unpack(token.pack()), token);
         }

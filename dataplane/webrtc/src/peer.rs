@@ -134,6 +134,8 @@ struct Media {
     profile: SrtpProfile,
     congestion: Congestion,
     next_report: Instant,
+    /// Middle 32 bits of the newest report's NTP timestamp, and when it left.
+    reported: Option<(u32, Instant)>,
     newest_sent: Option<Instant>,
     refreshed: Option<Instant>,
     full_intra: Option<u8>,
@@ -457,6 +459,7 @@ impl Media {
             profile: keys.profile,
             congestion: Congestion::new(now),
             next_report: now + REPORT_INTERVAL / 4,
+            reported: None,
             newest_sent: None,
             refreshed: None,
             full_intra: None,
@@ -485,7 +488,13 @@ impl Media {
     fn on_report(&mut self, now: Instant, block: &ReceptionBlock) {
         self.lost = u64::try_from(block.cumulative_lost).unwrap_or(0);
         self.jitter_90k = block.jitter;
-        self.congestion.handle_report(now, block, None);
+        // RFC 3550 section 6.4.1: what passed since our report, less the time that it lay at the receiver.
+        let round_trip = self.reported.filter(|(middle, _)| *middle == block.last_sender_report);
+        let round_trip = round_trip.and_then(|(_, at)| {
+            let lay = Duration::from_secs_f64(f64::from(block.delay_since_last_sender_report) / 65_536.0);
+            now.saturating_duration_since(at).checked_sub(lay)
+        });
+        self.congestion.handle_report(now, block, round_trip);
     }
 
     fn on_nack(&mut self, nacked: Nacked<'_>, lost: &mut SmallVec<[Lost; 16]>) {
@@ -510,6 +519,7 @@ impl Media {
     /// A sender report, once anything was sent.
     fn report(&mut self, now: Instant, ntp: u64) -> Option<Bytes> {
         let since = now.saturating_duration_since(self.newest_sent?);
+        self.reported = Some(((ntp >> 16) as u32, now));
         let ticks_90k = (since.as_micros() * 9 / 100) as u32;
         let info = SenderInfo {
             ssrc: self.ssrc(),

@@ -1,5 +1,7 @@
 //! Sockets ⇄ sans-IO machines, one driver a kind.
 
 pub(crate) mod camera;
+pub(crate) mod ice_tcp;
+pub(crate) mod scratch;
 pub(crate) mod viewer;
 pub(crate) mod websocket;

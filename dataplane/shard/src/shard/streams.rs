@@ -1,0 +1,350 @@
+//! Streams: their cameras' wishes done, their news told, their runs sent.
+
+use std::time::Instant;
+
+use lanecast_net::{DestinationId, Ring};
+use lanecast_packet::{Run, Squeeze};
+use lanecast_protocol::wsc::StreamState;
+use lanecast_relay::fanout::{Egress, Transmit, ViewerId};
+use lanecast_relay::source::SourceOutput;
+use lanecast_relay::stream::{Stream, StreamSettings};
+use slab::Slab;
+
+use super::webrtc::slot_of;
+use super::{Gate, Shard, StreamSlot};
+use crate::command::{StreamConfig, StreamId};
+use crate::drive::camera::Camera;
+use crate::drive::ice_tcp::IceTcp;
+use crate::drive::scratch::Scratch;
+use crate::drive::viewer::{Viewer, WebRtc};
+use crate::drive::websocket::frame_run;
+use crate::timers::{Armed, TimerKey};
+use crate::{Event, StreamStatus};
+
+/// Sealed bytes that are handed to the kernel at once: they are still in the cache when it reads them.
+const SEALED_PER_SUBMISSION: usize = 128 << 10;
+
+impl Shard {
+    pub(super) fn add_stream(&mut self, now: Instant, id: StreamId, config: StreamConfig) {
+        if self.gate != Gate::Open || self.stream_slots.contains_key(&id) {
+            return;
+        }
+        let settings = StreamSettings {
+            max_udp_payload: self.config.max_udp_payload,
+            gop_cache_bytes: self.config.gop_cache_bytes,
+            seed: self.seed(),
+        };
+        let source_seed = self.seed();
+        let entry = self.streams.vacant_entry();
+        let index = entry.key();
+        entry.insert(StreamSlot {
+            id,
+            camera: Camera::new(now, index, config.source.clone(), source_seed),
+            stream: Stream::new(settings),
+            config,
+            status: StreamStatus {
+                state: StreamState::Connecting,
+                reason: None,
+                active_input: None,
+                codec: None,
+                width: None,
+                height: None,
+                profile_level_id: None,
+            },
+            announced: None,
+            viewers: Vec::new(),
+            touched: false,
+            removed: false,
+            source_timer: Armed::default(),
+            stream_timer: Armed::default(),
+            question: 0,
+            packets_sent: 0,
+            bytes_sent: 0,
+            packets_skipped: 0,
+        });
+        self.stream_slots.insert(id, index);
+        self.run_source(now, index);
+    }
+
+    pub(super) fn update_stream(&mut self, now: Instant, id: StreamId, config: StreamConfig) {
+        self.with_stream(now, id, |slot| {
+            slot.camera.source.update(now, config.source.clone());
+            slot.config = config;
+        });
+    }
+
+    pub(super) fn remove_stream(&mut self, now: Instant, id: StreamId) {
+        let Some(&index) = self.stream_slots.get(&id) else { return };
+        self.end_viewers(now, index, "the stream was removed");
+        self.stream_slots.remove(&id);
+        self.streams[index].removed = true;
+        self.streams[index].camera.source.stop(now);
+        self.run_source(now, index);
+    }
+
+    pub(super) fn with_stream(&mut self, now: Instant, id: StreamId, change: impl FnOnce(&mut StreamSlot)) {
+        if let Some(&index) = self.stream_slots.get(&id) {
+            change(&mut self.streams[index]);
+            self.run_source(now, index);
+        }
+    }
+
+    /// Does what a source wants, until it wants nothing more.
+    pub(super) fn run_source(&mut self, now: Instant, index: usize) {
+        let Some(slot) = self.streams.get_mut(index) else { return };
+        let mut stopped = false;
+        while let Some(output) = slot.camera.source.poll_output() {
+            match output {
+                SourceOutput::Resolve { host, port } => {
+                    slot.question += 1;
+                    let question = slot.question;
+                    self.unsent_events.push_back(Event::Resolve { stream: slot.id, question, host, port });
+                }
+                SourceOutput::Connect(to) => slot.camera.connect(now, &mut self.ring, to),
+                SourceOutput::Write(bytes) => slot.camera.write(&mut self.ring, bytes),
+                SourceOutput::OpenUdp => slot.camera.open_udp(now, &mut self.ring),
+                SourceOutput::UdpPeer { rtp, rtcp } => slot.camera.set_udp_peer(rtp, rtcp),
+                SourceOutput::SendRtp(bytes) => slot.camera.send_rtp(&self.ring, &bytes),
+                SourceOutput::SendRtcp(bytes) => slot.camera.send_rtcp(&self.ring, &bytes),
+                SourceOutput::Disconnect => {
+                    // An answer to a name asked for before is not wanted any more.
+                    slot.question += 1;
+                    slot.camera.disconnect(&mut self.ring);
+                }
+                SourceOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
+                    slot.stream.handle_playing(codec, clock_rate_hz, *parameter_sets);
+                }
+                SourceOutput::Packet(packet) => slot.stream.handle_packet(now, packet),
+                // The wall clock of pictures is the recorder's business.
+                SourceOutput::SenderReport(_) => {}
+                SourceOutput::State { state, reason, active_input } => {
+                    slot.status = StreamStatus { state, reason, active_input, ..slot.status.clone() };
+                }
+                SourceOutput::Stopped => stopped = true,
+            }
+        }
+        let wants = slot.camera.source.poll_timeout();
+        self.timers.set(TimerKey::Source(index), &mut slot.source_timer, wants);
+        self.announce(now, index);
+        self.touch(index);
+        if stopped {
+            self.free_stream(index);
+        }
+    }
+
+    /// Tells sessions and the control plane what is new of a stream.
+    pub(super) fn announce(&mut self, now: Instant, index: usize) {
+        let slot = &mut self.streams[index];
+        let sets = slot.stream.poll_parameter_sets();
+        if let Some(sets) = &sets {
+            let shape = sets.shape();
+            slot.status.codec = Some(sets.codec());
+            slot.status.width = shape.as_ref().map(|shape| shape.width);
+            slot.status.height = shape.as_ref().map(|shape| shape.height);
+            slot.status.profile_level_id = sets.profile_level_id_bytes();
+        }
+        if slot.status.state == StreamState::Active && slot.status.reason.is_none() {
+            slot.status.reason = order_note(&slot.stream);
+        }
+        if slot.announced.as_ref() == Some(&slot.status) && sets.is_none() {
+            return;
+        }
+        let state_changed = slot.announced.as_ref().map(|status| status.state) != Some(slot.status.state);
+        slot.announced = Some(slot.status.clone());
+        if state_changed {
+            let reason = slot.status.reason.as_deref().unwrap_or("");
+            tracing::info!(stream = %slot.config.name, state = ?slot.status.state, reason, "stream");
+        }
+        if !slot.removed {
+            self.unsent_events
+                .push_back(Event::StreamChanged { stream: slot.id, status: slot.status.clone() });
+        }
+        let state = slot.status.state;
+        let codec = sets.as_ref().map(|sets| sets.codec());
+        for viewer in slot.viewers.clone() {
+            self.end_if_other_codec(now, viewer, codec);
+            self.tell_session(now, viewer, |session| {
+                if state_changed {
+                    session.handle_stream_state(now, state);
+                }
+                if let Some(sets) = &sets {
+                    session.handle_parameter_sets(now, sets);
+                }
+            });
+        }
+    }
+
+    pub(super) fn free_stream(&mut self, index: usize) {
+        let mut slot = self.streams.remove(index);
+        self.timers.set(TimerKey::Source(index), &mut slot.source_timer, None);
+        self.timers.set(TimerKey::Stream(index), &mut slot.stream_timer, None);
+        slot.camera.disconnect(&mut self.ring);
+    }
+
+    pub(super) fn touch(&mut self, index: usize) {
+        let slot = &mut self.streams[index];
+        if !std::mem::replace(&mut slot.touched, true) {
+            self.touched.push(index);
+        }
+    }
+
+    /// Sends what is due on every stream that had news this turn.
+    pub(super) fn transmit(&mut self, now: Instant) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for index in touched.drain(..) {
+            self.transmit_stream(now, index);
+        }
+        // Sending touches no stream, so nothing is lost here.
+        self.touched = touched;
+    }
+
+    pub(super) fn transmit_stream(&mut self, now: Instant, index: usize) {
+        let Self { streams, viewers, ring, blocked, stuck, written, timers, scratch, connections, .. } = self;
+        let Some(slot) = streams.get_mut(index) else { return };
+        slot.touched = false;
+        let (packets_sent, bytes_sent, skipped) =
+            (&mut slot.packets_sent, &mut slot.bytes_sent, &mut slot.packets_skipped);
+        let mut sealed_bytes = 0;
+        slot.stream.transmit(now, |transmit| {
+            let (run, egress, squeeze, own);
+            let to: &[ViewerId] = match transmit {
+                Transmit::Shared { run: shared, viewers, egress: by } => {
+                    (run, egress, squeeze) = (shared, by, Squeeze::default());
+                    viewers
+                }
+                Transmit::Own { run: late, squeeze: by_time, viewer, egress: by } => {
+                    (run, egress, squeeze) = (late, by, by_time);
+                    own = [viewer];
+                    &own
+                }
+            };
+            // Who could not take a run gets nothing more of this turn: a later, smaller run might fit.
+            let (before, full) = (stuck.len(), |viewer: &ViewerId| stuck.binary_search(viewer).is_ok());
+            let held_back = if before == 0 { 0 } else { to.iter().filter(|viewer| full(viewer)).count() };
+            match egress {
+                Egress::Datagrams => {
+                    let run = restamped(run, &squeeze);
+                    let ids = to.iter().filter(|viewer| before == 0 || !full(viewer));
+                    let ids = ids.map(|viewer| DestinationId(viewer.0));
+                    ring.send_run(run.bytes(), run.segment_bytes(), ids, blocked);
+                    stuck.extend(blocked.drain(..).map(|id| ViewerId(id.0)));
+                }
+                Egress::WebSocket => {
+                    let frames = frame_run(&restamped(run, &squeeze));
+                    for viewer in to {
+                        let Some(end) = viewers.get_mut(viewer.0 as usize).and_then(Viewer::wsc) else {
+                            continue;
+                        };
+                        if stuck[..before].binary_search(viewer).is_ok() {
+                            continue;
+                        }
+                        if end.websocket.media(&frames, run.starts_access_unit()) {
+                            written.push(viewer.0 as usize);
+                        } else {
+                            stuck.push(*viewer);
+                        }
+                    }
+                }
+                Egress::WebRtc => {
+                    for viewer in to {
+                        if before > 0 && stuck[..before].binary_search(viewer).is_ok() {
+                            continue;
+                        }
+                        let Some(end) = viewers.get_mut(viewer.0 as usize).and_then(Viewer::webrtc) else {
+                            continue;
+                        };
+                        let sent = send_sealed(now, end, *viewer, run, &squeeze, ring, scratch, connections);
+                        match sent {
+                            Some(bytes) => sealed_bytes += bytes,
+                            None => stuck.push(*viewer),
+                        }
+                        if sealed_bytes >= SEALED_PER_SUBMISSION {
+                            sealed_bytes = 0;
+                            ring.flush();
+                        }
+                    }
+                }
+            }
+            let lost = (stuck.len() - before + held_back) as u64;
+            if stuck.len() > before {
+                stuck.sort_unstable();
+            }
+            let reached = to.len() as u64 - lost;
+            *packets_sent += reached * u64::from(run.packets());
+            *bytes_sent += reached * run.bytes().len() as u64;
+            *skipped += lost * u64::from(run.packets());
+        });
+        for viewer in stuck.drain(..) {
+            slot.stream.block(viewer);
+        }
+        for index in written.drain(..) {
+            if let Some(wsc) = viewers.get_mut(index).and_then(Viewer::wsc) {
+                wsc.websocket.write_on(ring);
+            }
+        }
+        let wants = slot.stream.poll_timeout();
+        timers.set(TimerKey::Stream(index), &mut slot.stream_timer, wants);
+    }
+}
+
+/// A run under the timestamps of a viewer that gets it late; a copy only where they differ.
+fn restamped(run: &Run, squeeze: &Squeeze) -> Run {
+    let mapped = squeeze.map(run.rtp_timestamp());
+    if mapped == run.rtp_timestamp() { run.clone() } else { run.with_timestamp(mapped) }
+}
+
+/// Seals a run for one viewer and sends it its way; bytes sealed, or `None` if it cannot take it.
+#[allow(clippy::too_many_arguments)]
+fn send_sealed(
+    now: Instant,
+    end: &mut WebRtc,
+    viewer: ViewerId,
+    run: &Run,
+    squeeze: &Squeeze,
+    ring: &mut Ring,
+    scratch: &mut Scratch,
+    connections: &mut Slab<IceTcp>,
+) -> Option<usize> {
+    let connection = end.media_connection();
+    // What cannot leave must not be sealed: the viewer would see a gap where pictures were left out.
+    let sealed_bytes = end.peer.sealed_bytes(run)?;
+    let takes = match connection {
+        None => ring.can_send(DestinationId(viewer.0)),
+        Some(connection) => connections
+            .get(slot_of(connection))
+            .is_some_and(|connection| connection.has_room(sealed_bytes, run.starts_access_unit())),
+    };
+    if !takes {
+        return None;
+    }
+    let room = scratch.room(sealed_bytes)?;
+    let sealed = end.peer.seal_run(now, run, squeeze, room)?;
+    let bytes = scratch.take();
+    match connection {
+        Some(connection) => {
+            let connection = connections.get_mut(slot_of(connection))?;
+            connection.send(ring, &bytes, sealed.segment_bytes).then_some(bytes.len())
+        }
+        None => {
+            let length = bytes.len();
+            let mut refused = Vec::new();
+            ring.send_run(&bytes, sealed.segment_bytes, [DestinationId(viewer.0)], &mut refused);
+            refused.is_empty().then_some(length)
+        }
+    }
+}
+
+/// What an operator should know of the order of a stream's pictures.
+fn order_note(stream: &Stream) -> Option<String> {
+    let counters = stream.counters();
+    if counters.reordered_references > 0 {
+        return Some(
+            "the camera sends B-pictures that others refer to: browsers may show few pictures; switch B-pictures off"
+                .to_owned(),
+        );
+    }
+    (counters.out_of_order_access_units > 0).then(|| {
+        "the camera sends B-pictures, which WebRTC viewers go without: browsers do not reorder pictures"
+            .to_owned()
+    })
+}
