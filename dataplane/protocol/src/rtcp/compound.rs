@@ -46,7 +46,7 @@ pub fn parse_compound(bytes: &[u8]) -> impl Iterator<Item = Received> {
 }
 
 /// The packets of a compound, each with its header, as far as their lengths fit.
-fn packets(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn packets(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<4>()?;
         if header[0] >> 6 != 2 {
