@@ -1,4 +1,5 @@
-//! The answer (RFC 9429 section 5.3.1): one section taken, all others rejected, every candidate in it.
+//! The answer (RFC 9429 section 5.3.1): one section taken, all others rejected, every candidate in it. Where the
+//! viewer bundles and another section comes first, that one is answered too, without media: it has the transport.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,13 +30,20 @@ pub struct LocalDescription<'a> {
 
 /// The answer.
 pub fn write_answer(offer: &Offer, negotiated: &Negotiated, local: &LocalDescription<'_>) -> String {
+    let carrier = offer.carrier(negotiated.section);
     let mut out = String::with_capacity(ANSWER_LEN);
     write_session(&mut out, offer, negotiated, local);
     for (index, section) in offer.sections.iter().enumerate() {
         if index == negotiated.section {
             write_taken(&mut out, section, negotiated, local);
+        } else if Some(index) == carrier {
+            write_carrier(&mut out, section, local);
         } else {
             write_rejected(&mut out, section);
+        }
+        // RFC 8843 section 7.3.2: of a group, only the first section has them.
+        if index == carrier.unwrap_or(negotiated.section) {
+            write_candidates(&mut out, local.candidates);
         }
     }
     out
@@ -56,12 +64,23 @@ fn write_session(out: &mut String, offer: &Offer, negotiated: &Negotiated, local
     line!(out, "o=- {number} 1 IN IP4 0.0.0.0");
     line!(out, "s=-");
     line!(out, "t=0 0");
-    if offer.sections.get(negotiated.section).is_some_and(|section| section.tagged.is_some()) {
-        line!(out, "a=group:BUNDLE {}", negotiated.mid);
-    }
+    write_group(out, offer, negotiated);
     line!(out, "a=ice-lite");
     // RFC 8445 section 10: `ice2` says that the viewer shall not nominate aggressively.
     line!(out, "a=ice-options:{}", if offer.trickle { "trickle ice2" } else { "ice2" });
+}
+
+/// RFC 8843 section 7.3: the section that has the transport comes first.
+fn write_group(out: &mut String, offer: &Offer, negotiated: &Negotiated) {
+    let Negotiated { section, mid, .. } = negotiated;
+    let carrier = offer.carrier(*section).and_then(|index| offer.sections.get(index)?.mid.as_deref());
+    match carrier {
+        Some(carrier) => line!(out, "a=group:BUNDLE {carrier} {mid}"),
+        None if offer.sections.get(*section).is_some_and(|it| it.tagged.is_some()) => {
+            line!(out, "a=group:BUNDLE {mid}");
+        }
+        None => {}
+    }
 }
 
 /// RFC 9429 section 5.3.1: a port of 0 and a format of the offer.
@@ -74,16 +93,47 @@ fn write_rejected(out: &mut String, section: &Section) {
     line!(out, "a=inactive");
 }
 
-fn write_taken(out: &mut String, section: &Section, negotiated: &Negotiated, local: &LocalDescription<'_>) {
-    let address = default_candidate(local.candidates).unwrap_or(NO_ADDRESS);
-    let _ = write!(out, "m=video {} {} {}", address.port(), section.protocol, negotiated.payload_type);
-    if let Some(rtx) = negotiated.rtx {
-        let _ = write!(out, " {}", rtx.payload_type);
+/// Accepted for its transport; nothing is sent in it.
+fn write_carrier(out: &mut String, section: &Section, local: &LocalDescription<'_>) {
+    let Some(format) = section.formats.first() else { return };
+    let payload_type = format.payload_type;
+    write_media(out, section, &[payload_type], local);
+    line!(out, "a=inactive");
+    write_transport(out, section, local);
+    line!(out, "a=rtpmap:{payload_type} {}", format.map);
+    if !format.parameters.is_empty() {
+        line!(out, "a=fmtp:{payload_type} {}", format.parameters);
     }
-    out.push_str("\r\n");
-    line!(out, "c=IN {} {}", if address.is_ipv6() { "IP6" } else { "IP4" }, address.ip());
-    line!(out, "a=mid:{}", negotiated.mid);
+}
+
+fn write_taken(out: &mut String, section: &Section, negotiated: &Negotiated, local: &LocalDescription<'_>) {
+    match negotiated.rtx {
+        Some(rtx) => write_media(out, section, &[negotiated.payload_type, rtx.payload_type], local),
+        None => write_media(out, section, &[negotiated.payload_type], local),
+    }
     line!(out, "a=sendonly");
+    write_transport(out, section, local);
+    if let Some(id) = negotiated.transport_cc {
+        line!(out, "a=extmap:{id} {TRANSPORT_CC_URI}");
+    }
+    write_formats(out, section, negotiated);
+    write_sources(out, negotiated, local);
+}
+
+fn write_media(out: &mut String, section: &Section, payload_types: &[u8], local: &LocalDescription<'_>) {
+    let address = default_candidate(local.candidates).unwrap_or(NO_ADDRESS);
+    let _ = write!(out, "m={} {} {}", section.kind, address.port(), section.protocol);
+    for payload_type in payload_types {
+        let _ = write!(out, " {payload_type}");
+    }
+    line!(out, "");
+    line!(out, "c=IN {} {}", if address.is_ipv6() { "IP6" } else { "IP4" }, address.ip());
+    if let Some(mid) = &section.mid {
+        line!(out, "a=mid:{mid}");
+    }
+}
+
+fn write_transport(out: &mut String, section: &Section, local: &LocalDescription<'_>) {
     line!(out, "a=rtcp-mux");
     if section.rtcp_rsize {
         line!(out, "a=rtcp-rsize");
@@ -92,18 +142,12 @@ fn write_taken(out: &mut String, section: &Section, negotiated: &Negotiated, loc
     line!(out, "a=ice-ufrag:{}", local.ice.ufrag);
     line!(out, "a=ice-pwd:{}", local.ice.password);
     line!(out, "a=fingerprint:{}", local.fingerprint);
-    if let Some(id) = negotiated.transport_cc {
-        line!(out, "a=extmap:{id} {TRANSPORT_CC_URI}");
-    }
-    write_formats(out, section, negotiated);
-    write_sources(out, negotiated, local);
-    write_candidates(out, local.candidates);
 }
 
 fn write_formats(out: &mut String, section: &Section, negotiated: &Negotiated) {
     let payload_type = negotiated.payload_type;
     if let Some(format) = section.formats.of(payload_type) {
-        line!(out, "a=rtpmap:{payload_type} {}/{}", format.name, format.clock_rate_hz);
+        line!(out, "a=rtpmap:{payload_type} {}", format.map);
         let parameters = format.answer_parameters();
         if !parameters.is_empty() {
             line!(out, "a=fmtp:{payload_type} {parameters}");

@@ -1,4 +1,4 @@
-//! The payload types of a video section: their codecs (RFC 8866 `rtpmap`, `fmtp`), their feedback (RFC 4585), their
+//! The payload types of a section: their codecs (RFC 8866 `rtpmap`, `fmtp`), their feedback (RFC 4585), their
 //! retransmission (RFC 4588), and which of them suits a stream best (RFC 6184 section 8.1, RFC 7798 section 7.1).
 
 use std::cmp::Reverse;
@@ -18,9 +18,10 @@ pub(super) struct Format {
     pub(super) payload_type: u8,
     /// Of `rtpmap`, printable.
     pub(super) name: String,
-    pub(super) clock_rate_hz: u32,
-    /// Of `fmtp`, as it stands.
-    parameters: String,
+    clock_rate_hz: u32,
+    /// `rtpmap` and `fmtp`, as they stand.
+    pub(super) map: String,
+    pub(super) parameters: String,
     pub(super) feedback: Feedback,
 }
 
@@ -85,6 +86,11 @@ impl Formats {
         self.0.iter().find(|format| format.payload_type == payload_type)
     }
 
+    /// The first that the offer describes.
+    pub(super) fn first(&self) -> Option<&Format> {
+        self.0.first()
+    }
+
     /// The one that suits `stream` best.
     pub(super) fn choose(&self, stream: StreamMedia) -> Result<&Format, NegotiationError> {
         let of_codec = || self.0.iter().filter(|format| format.is(stream.codec));
@@ -144,6 +150,7 @@ impl Format {
             payload_type,
             name: String::new(),
             clock_rate_hz: 0,
+            map: String::new(),
             parameters: String::new(),
             feedback: Feedback::default(),
         }
@@ -151,7 +158,8 @@ impl Format {
 
     /// `H264/90000`.
     fn map(&mut self, value: &str) {
-        let mut parts = value.trim().split('/');
+        value.trim().clone_into(&mut self.map);
+        let mut parts = self.map.split('/');
         self.name = printable(parts.next().unwrap_or_default());
         self.clock_rate_hz = parts.next().and_then(|rate| rate.parse().ok()).unwrap_or_default();
     }

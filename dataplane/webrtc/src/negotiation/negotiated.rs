@@ -127,6 +127,15 @@ impl Offer {
         })
     }
 
+    /// The section whose transport carries `section`, where that is another: the first of the BUNDLE group. A viewer
+    /// that offered `max-bundle` has no other transport (Chromium refuses an answer that rejects this section), and a
+    /// bundle-only section must not be alone (RFC 8843 section 7.3.1). Only what can be answered without media.
+    pub(super) fn carrier(&self, section: usize) -> Option<usize> {
+        let index = self.sections.get(section)?.tagged.filter(|index| *index != section)?;
+        let carrier = self.sections.get(index)?;
+        (carrier.is_open() && carrier.is_secure_rtp() && carrier.formats.first().is_some()).then_some(index)
+    }
+
     /// Where a section's transport stands: in itself, in the first section of its BUNDLE group (RFC 8843 section 7.1.3
     /// lets a bundle-only section leave it out), or in the session.
     fn transports<'a>(&'a self, section: &'a Section) -> Vec<&'a Transport> {

@@ -45,7 +45,6 @@ impl Section {
     pub(super) fn parse(media: &Media, session: &Session) -> Result<Self, String> {
         let has = |name: &str| media.attributes.iter().any(|it| it.attribute == name);
         let direction = direction(&media.attributes).or_else(|| direction(&session.attributes));
-        let is_video = media.media == "video";
         Ok(Self {
             kind: token(&media.media, "media type")?,
             protocol: token(&media.proto, "protocol")?,
@@ -57,7 +56,7 @@ impl Section {
             direction: direction.unwrap_or(Direction::SendReceive),
             rtcp_rsize: has("rtcp-rsize"),
             transport_cc: transport_cc(&media.attributes).or_else(|| transport_cc(&session.attributes)),
-            formats: if is_video { Formats::parse(media)? } else { Formats::default() },
+            formats: if is_rtp(media) { Formats::parse(media)? } else { Formats::default() },
             transport: Transport::parse(&media.attributes)?,
         })
     }
@@ -70,7 +69,7 @@ impl Section {
     }
 
     /// Not rejected by the offerer itself: a port of 0 means something else only in a BUNDLE group (RFC 8843 section 6).
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.port != 0 || (self.bundle_only && self.tagged.is_some())
     }
 
@@ -82,6 +81,11 @@ impl Section {
             .unwrap_or(&self.protocol);
         matches!(profile, "RTP/SAVPF" | "RTP/SAVP")
     }
+}
+
+/// Whose formats are payload types.
+fn is_rtp(media: &Media) -> bool {
+    media.proto.split('/').any(|word| word == "RTP")
 }
 
 /// Sets [`Section::tagged`] by the BUNDLE groups; mids are unique, or a sentence.
