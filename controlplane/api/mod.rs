@@ -8,6 +8,7 @@ pub mod sessions;
 mod stream_body;
 mod stream_view;
 pub mod streams;
+pub mod webrtc_client;
 pub mod wsc_rtp;
 
 pub use stream_body::{CreateStream, InputBody, PatchStream};

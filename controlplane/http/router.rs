@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::ApiError;
-use crate::api::{health, metrics, page, recordings, sessions, streams, wsc_rtp};
+use crate::api::{health, metrics, page, recordings, sessions, streams, webrtc_client, wsc_rtp};
 use crate::config::CorsOrigins;
 use crate::control_plane::ControlPlane;
 
@@ -83,6 +83,8 @@ fn api() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))
         .routes(routes!(page::page))
+        .routes(routes!(webrtc_client::page))
+        .routes(routes!(webrtc_client::asset))
 }
 
 fn cors(origins: &CorsOrigins) -> CorsLayer {

@@ -1,0 +1,49 @@
+//! `GET /debug/webrtc-client`: a page that plays a stream by WebRTC. Plain files with nothing from elsewhere;
+//! what they show comes from the API like any client's.
+
+use axum::http::HeaderName;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+
+use crate::http::{ApiError, ApiPath, ErrorBody};
+
+/// A file as it is served.
+type File = ([(HeaderName, &'static str); 4], &'static str);
+
+/// Nothing but our own files and our own API; no script in the page itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A player for one stream, as a page.
+#[utoipa::path(get, path = "/debug/webrtc-client", tag = "health", operation_id = "webrtc_client", params(
+    ("stream" = Option<String>, Query, description = "Id of the stream to play"),
+    ("protocol" = Option<String>, Query, description = "`json` or `whep`"),
+    ("autoplay" = Option<String>, Query, description = "`1`: play at once")),
+    responses((status = 200, description = "HTML", body = String, content_type = "text/html")))]
+pub async fn page() -> File {
+    file("text/html; charset=utf-8", include_str!("webrtc_client/index.html"))
+}
+
+/// What the player's page is made of.
+#[utoipa::path(get, path = "/debug/webrtc-client/{file}", tag = "health", operation_id = "webrtc_client_file",
+    params(("file" = String, Path, description = "`script.js`, `style.css` or `icon.svg`")), responses(
+    (status = 200, description = "The file", body = String, content_type = "text/plain"),
+    (status = 404, description = "No such file", body = ErrorBody)))]
+pub async fn asset(ApiPath(name): ApiPath<String>) -> Result<File, ApiError> {
+    match name.as_str() {
+        "script.js" => Ok(file("text/javascript; charset=utf-8", include_str!("webrtc_client/script.js"))),
+        "style.css" => Ok(file("text/css; charset=utf-8", include_str!("webrtc_client/style.css"))),
+        "icon.svg" => Ok(file("image/svg+xml", include_str!("webrtc_client/icon.svg"))),
+        _ => Err(ApiError::of_status(hyper::StatusCode::NOT_FOUND)),
+    }
+}
+
+fn file(content_type: &'static str, content: &'static str) -> File {
+    let headers = [
+        (CONTENT_TYPE, content_type),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // A new version of the server brings its own files.
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, content)
+}
