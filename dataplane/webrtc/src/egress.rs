@@ -253,3 +253,182 @@ impl Egress {
         self.bytes += (out.len() - start) as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lanecast_packet::{RunWriter, WriterConfig};
+    use lanecast_protocol::rtp::RtpPacket;
+    use rtc_srtp::crypto::RTCCryptoProvider as _;
+    use rtc_srtp::crypto::providers::RingProvider;
+    use rtc_srtp::context::Context;
+    use rtc_srtp::protection_profile::ProtectionProfile;
+
+    use super::*;
+    use crate::srtp::{self, MasterKey, SrtpKeys, SrtpProfile};
+
+    const KEY: [u8; 16] = [7; 16];
+    const SALT: [u8; 14] = [9; 14];
+
+    /// A stream and one viewer, with an independent stack at the viewer's end.
+    struct Scene {
+        writer: RunWriter,
+        runs: Vec<Run>,
+        egress: Egress,
+        receiver: Context,
+    }
+
+    impl Scene {
+        fn new(profile: SrtpProfile, rtx: bool, transport_cc: bool) -> Self {
+            let (theirs, salt_bytes) = match profile {
+                SrtpProfile::AeadAes128Gcm => (ProtectionProfile::AeadAes128Gcm, 12),
+                SrtpProfile::Aes128CmHmacSha1_80 => (ProtectionProfile::Aes128CmHmacSha1_80, 14),
+            };
+            let master = MasterKey { key: KEY, salt: SmallVec::from_slice(&SALT[..salt_bytes]) };
+            let keys = SrtpKeys { profile, local: master.clone(), remote: master };
+            let config = MediaConfig {
+                payload_type: 102,
+                ssrc: 0x1111_1111,
+                rtx: rtx.then_some(RtxConfig { payload_type: 103, ssrc: 0x2222_2222 }),
+                transport_cc: transport_cc.then_some(3),
+                cname: "cname".to_owned(),
+            };
+            let (sealer, ..) = srtp::session(&keys);
+            Self {
+                writer: RunWriter::new(WriterConfig { ssrc: 1, payload_type: 96, first_packet: 500 }),
+                runs: Vec::new(),
+                egress: Egress::new(config, sealer, 0x7ff0),
+                receiver: Context::new(&KEY, &SALT[..salt_bytes], theirs, None, None, RingProvider::new().crypto()).unwrap(),
+            }
+        }
+
+        /// An access unit of `packets` packets, whose payloads say which they are.
+        fn access_unit(&mut self, rtp_timestamp: u32, packets: u8) -> usize {
+            self.writer.begin_access_unit(rtp_timestamp, false);
+            for number in 0..packets {
+                self.writer.packet(100, |out| {
+                    out.put_u32(rtp_timestamp);
+                    out.put_bytes(number, 96);
+                });
+            }
+            self.writer.end_access_unit();
+            self.runs.push(self.writer.poll_run().unwrap());
+            self.runs.len() - 1
+        }
+
+        fn send(&mut self, run: usize, squeeze: &Squeeze) -> Vec<RtpPacket> {
+            let mut out = BytesMut::new();
+            let sealed = self.egress.seal_run(&self.runs[run], squeeze, &mut out);
+            assert_eq!(out.len(), self.egress.sealed_bytes(&self.runs[run]));
+            let packets = out.chunks(usize::from(sealed.segment_bytes));
+            packets.map(|packet| Self::open(&mut self.receiver, packet)).collect()
+        }
+
+        fn open(receiver: &mut Context, packet: &[u8]) -> RtpPacket {
+            RtpPacket::parse(receiver.decrypt_rtp(packet).unwrap().freeze()).unwrap()
+        }
+
+        fn again(&mut self, sequence: u16) -> Option<RtpPacket> {
+            let lost = self.egress.lost(sequence)?;
+            let run = self.runs.iter().rev().find(|run| run.first_in_order() <= lost.in_order)?;
+            let packet = run.packet((lost.in_order - run.first_in_order()) as usize)?.to_vec();
+            let mut out = BytesMut::new();
+            self.egress.seal_again(&lost, &packet, run.rtp_timestamp(), &mut out)?;
+            Some(Self::open(&mut self.receiver, &out))
+        }
+    }
+
+    #[test]
+    fn another_stack_opens_what_is_sealed_and_finds_the_streams_payloads_in_order() {
+        for profile in [SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmHmacSha1_80] {
+            for transport_cc in [false, true] {
+                let mut scene = Scene::new(profile, true, transport_cc);
+                let mut sequence = 0x7ff0u16;
+                // Over the half of the sequence numbers and over their wrap.
+                for access_unit in 0..1200u32 {
+                    let run = scene.access_unit(access_unit * 3600, 60);
+                    for (number, packet) in scene.send(run, &Squeeze::default()).into_iter().enumerate() {
+                        assert_eq!((packet.ssrc, packet.payload_type), (0x1111_1111, 102));
+                        assert_eq!(packet.seq, sequence);
+                        assert_eq!(packet.rtp_timestamp, access_unit * 3600);
+                        assert_eq!(packet.marker, number == 59);
+                        assert_eq!(
+                            packet.payload[..5],
+                            [&(access_unit * 3600).to_be_bytes()[..], &[number as u8]].concat()[..]
+                        );
+                        sequence = sequence.wrapping_add(1);
+                    }
+                    scene.runs.clear();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_go_on_without_a_gap_over_access_units_that_were_left_out() {
+        let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, true, true);
+        let runs: Vec<_> = (0..4).map(|index| scene.access_unit(index * 3600, 3)).collect();
+        let mut got = scene.send(runs[0], &Squeeze::default());
+        got.extend(scene.send(runs[3], &Squeeze::default()));
+        let sequence: Vec<_> = got.iter().map(|packet| packet.seq - 0x7ff0).collect();
+        assert_eq!(sequence, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(scene.egress.skipped_packets(), 6);
+    }
+
+    #[test]
+    fn a_lost_packet_comes_again_by_its_own_ssrc_as_it_was() {
+        let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, true, true);
+        let runs: Vec<_> = (0..4).map(|index| scene.access_unit(index * 3600, 3)).collect();
+        let squeeze = Squeeze { pivot_90k: 3600, range_90k: 3600, span_90k: 90, shift_90k: 0 };
+        let mut sent = scene.send(runs[0], &squeeze);
+        sent.extend(scene.send(runs[3], &squeeze));
+        for packet in &sent {
+            let again = scene.again(packet.seq).unwrap();
+            assert_eq!((again.ssrc, again.payload_type), (0x2222_2222, 103));
+            assert_eq!(again.rtp_timestamp, packet.rtp_timestamp, "squeezed or not, as it was");
+            assert_eq!(again.marker, packet.marker);
+            assert_eq!(again.payload[..2], packet.seq.to_be_bytes());
+            assert_eq!(again.payload[2..], packet.payload[..]);
+        }
+        assert_eq!(sent[0].rtp_timestamp, 3510);
+    }
+
+    #[test]
+    fn without_rtx_a_lost_packet_comes_again_to_the_byte() {
+        let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, false, false);
+        let run = scene.access_unit(0, 3);
+        let mut first = BytesMut::new();
+        let sealed = scene.egress.seal_run(&scene.runs[run], &Squeeze::default(), &mut first);
+        let lost = scene.egress.lost(0x7ff1).unwrap();
+        let mut again = BytesMut::new();
+        let packet = scene.runs[run].packet(1).unwrap().to_vec();
+        scene.egress.seal_again(&lost, &packet, 0, &mut again).unwrap();
+        let segment = usize::from(sealed.segment_bytes);
+        assert_eq!(again[..], first[segment..2 * segment]);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_sent_again() {
+        let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, true, true);
+        assert_eq!(scene.egress.lost(0x7ff0), None);
+        let run = scene.access_unit(0, 3);
+        scene.send(run, &Squeeze::default());
+        assert!(scene.egress.lost(0x7ff2).is_some());
+        assert_eq!(scene.egress.lost(0x7ff3), None);
+        assert_eq!(scene.egress.lost(0x7fef), None);
+    }
+
+    #[test]
+    fn asking_for_everything_again_and_again_gets_half_as_much_as_media_at_the_most() {
+        let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, true, true);
+        let mut again = 0;
+        for access_unit in 0..200 {
+            let run = scene.access_unit(access_unit * 3600, 50);
+            for packet in scene.send(run, &Squeeze::default()) {
+                again += usize::from(scene.again(packet.seq).is_some());
+                again += usize::from(scene.again(packet.seq).is_some());
+            }
+        }
+        let allowed = 200 * 50 / 2 + RETRANSMISSION_CREDIT_BYTES as usize / 100;
+        assert!(again > 4000 && again <= allowed, "{again} of at most {allowed}");
+    }
+}

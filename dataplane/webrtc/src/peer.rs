@@ -209,7 +209,7 @@ impl Peer {
                     self.outputs.push_back(PeerOutput::Path(path));
                 }
             }
-            Err(CheckError::RoleConflict(response)) => {
+            Err(CheckError::RoleConflict(response) | CheckError::UnknownAttribute(response)) => {
                 self.outputs.push_back(PeerOutput::Datagram { to: from, bytes: response });
             }
             Err(CheckError::Username | CheckError::Integrity) => self.dropped += 1,
