@@ -1,9 +1,23 @@
 //! SRTP and SRTCP (RFC 3711) under the two protection profiles that browsers offer: AEAD_AES_128_GCM (RFC 7714) and
 //! AES_CM_128_HMAC_SHA1_80.
 //!
-//! Nonces are safe as long as a packet index is never used for two plaintexts: the callers count up and never back.
+//! [`keys`] derives session keys, [`gcm`] and [`cm_sha1`] are the two ciphers, [`rtp`] seals media, [`rtcp`] seals
+//! and opens control packets, [`replay`] remembers which of the peer's were seen. What is in the packets, and who
+//! counts their indices, belongs to the peer. Media of the peer is never opened: viewers send none.
+//!
+//! Nonces are safe as long as a packet index is never used for two plaintexts: the callers count up and never back,
+//! and a sealer cannot be cloned.
 
-use bytes::BytesMut;
+mod cm_sha1;
+mod gcm;
+mod keys;
+mod replay;
+mod rtcp;
+mod rtp;
+
+use keys::{Direction, SessionKeys};
+pub use rtcp::{RtcpOpener, RtcpSealer};
+pub use rtp::RtpSealer;
 
 /// A protection profile (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +26,29 @@ pub enum SrtpProfile {
     AeadAes128Gcm,
     /// 10-byte tag, about three times that.
     Aes128CmHmacSha1_80,
+}
+
+impl SrtpProfile {
+    /// Bytes that sealing adds to an RTP packet.
+    pub const fn tag_bytes(self) -> usize {
+        match self {
+            Self::AeadAes128Gcm => gcm::TAG_BYTES,
+            Self::Aes128CmHmacSha1_80 => cm_sha1::TAG_BYTES,
+        }
+    }
+
+    /// Bytes that sealing adds to an RTCP packet: the tag, and the index with its E flag.
+    pub const fn rtcp_trailer_bytes(self) -> usize {
+        self.tag_bytes() + rtcp::INDEX_BYTES
+    }
+
+    /// Bytes of a [`MasterKey`]'s salt.
+    pub const fn salt_bytes(self) -> usize {
+        match self {
+            Self::AeadAes128Gcm => gcm::SALT_BYTES,
+            Self::Aes128CmHmacSha1_80 => keys::SALT_BYTES,
+        }
+    }
 }
 
 /// What DTLS exported (RFC 5764 section 4.2), split by direction. The server writes with `local`.
@@ -24,7 +61,7 @@ pub struct SrtpKeys {
     pub remote: MasterKey,
 }
 
-/// A master key and salt (12 bytes of it under GCM, 14 under CM).
+/// A master key and salt ([`SrtpProfile::salt_bytes`] of it).
 #[derive(Clone)]
 pub struct MasterKey {
     /// AES-128 key.
@@ -40,29 +77,10 @@ impl std::fmt::Debug for SrtpKeys {
     }
 }
 
-impl SrtpProfile {
-    /// Bytes that sealing adds to an RTP packet.
-    pub const fn tag_bytes(self) -> usize {
-        match self {
-            Self::AeadAes128Gcm => 16,
-            Self::Aes128CmHmacSha1_80 => 10,
-        }
-    }
-}
-
-/// Seals our RTP packets: one session key for all our SSRCs.
-pub struct RtpSealer {}
-
-/// Seals our RTCP packets.
-pub struct RtcpSealer {}
-
-/// Opens the peer's RTCP packets, each index once.
-pub struct RtcpOpener {}
-
 /// Why a packet of the peer was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Shorter than its trailer.
+    /// Shorter than its header and trailer.
     #[error("too short")]
     Short,
     /// The tag is wrong, or it is not encrypted.
@@ -71,47 +89,20 @@ pub enum OpenError {
     /// Its index was seen, or is older than the window.
     #[error("replayed")]
     Replayed,
+    /// The peer used up its number of SSRCs ([`RtcpOpener`]), and this is another.
+    #[error("from one SSRC too many")]
+    Sources,
 }
 
-/// All three of a session.
+/// All three of a session. To be made once of a pair of keys: a second sealer would use each index again.
 pub fn session(keys: &SrtpKeys) -> (RtpSealer, RtcpSealer, RtcpOpener) {
-    let _ = keys;
-    unimplemented!()
+    let derive = |master, direction| SessionKeys::derive(keys.profile, master, direction);
+    (
+        RtpSealer::new(&derive(&keys.local, Direction::Rtp)),
+        RtcpSealer::new(derive(&keys.local, Direction::Rtcp)),
+        RtcpOpener::new(derive(&keys.remote, Direction::Rtcp)),
+    )
 }
 
-impl RtpSealer {
-    /// The profile.
-    pub fn profile(&self) -> SrtpProfile {
-        unimplemented!()
-    }
-
-    /// Seals one packet in place: `packet` is the header (`header_bytes`, extensions included), the plain payload and
-    /// room for the tag. `index` is `ROC << 16 | sequence number`; the low 16 bits and the SSRC must be those of the
-    /// header. An index is used once per SSRC.
-    ///
-    /// # Panics
-    /// When `packet` is shorter than its header and tag: that is a bug.
-    pub fn seal(&self, packet: &mut [u8], header_bytes: usize, index: u64) {
-        let _ = (packet, header_bytes, index);
-        unimplemented!()
-    }
-}
-
-impl RtcpSealer {
-    /// Appends the sealed form of a compound packet to `out`.
-    pub fn seal(&mut self, compound: &[u8], out: &mut BytesMut) {
-        let _ = (compound, out);
-        unimplemented!()
-    }
-}
-
-impl RtcpOpener {
-    /// Opens in place; gives the compound packet.
-    ///
-    /// # Errors
-    /// When it is not authentic, or not new.
-    pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Result<&'a [u8], OpenError> {
-        let _ = packet;
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;
