@@ -1,8 +1,8 @@
 //! SRTP and SRTCP (RFC 3711) under the two protection profiles that browsers offer: AEAD_AES_128_GCM (RFC 7714) and
 //! AES_CM_128_HMAC_SHA1_80.
 //!
-//! [`keys`] derives session keys, [`gcm`] and [`cm_sha1`] are the two ciphers, [`rtp`] seals media, [`rtcp`] seals
-//! and opens control packets, [`replay`] remembers which of the peer's were seen. What is in the packets, and who
+//! `keys` derives session keys, `gcm` and `cm_sha1` are the two ciphers, `rtp` seals media, `rtcp` seals
+//! and opens control packets, `replay` remembers which of the peer's were seen. What is in the packets, and who
 //! counts their indices, belongs to the peer. Media of the peer is never opened: viewers send none.
 //!
 //! Nonces are safe as long as a packet index is never used for two plaintexts: the callers count up and never back,
@@ -24,7 +24,7 @@ pub use rtp::RtpSealer;
 pub enum SrtpProfile {
     /// 16-byte tag, about 0.3 µs a packet.
     AeadAes128Gcm,
-    /// 10-byte tag, about three times that.
+    /// 10-byte tag, about four times that.
     Aes128CmHmacSha1_80,
 }
 
