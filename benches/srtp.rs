@@ -31,6 +31,7 @@ fn keys(profile: SrtpProfile, viewer: usize) -> SrtpKeys {
 /// Viewers that all get the same packets, and the scratch of the shard.
 struct Scene {
     /// Each apart from the others, as viewers are.
+    #[expect(clippy::vec_box, reason = "a vector would put one behind another")]
     viewers: Vec<Box<RtpSealer>>,
     /// Packets in a row under one key.
     turn: usize,
