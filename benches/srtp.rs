@@ -31,6 +31,7 @@ fn keys(profile: SrtpProfile, viewer: usize) -> SrtpKeys {
 /// Viewers that all get the same packets, and the scratch of the shard.
 struct Scene {
     /// Each apart from the others, as viewers are.
+    #[expect(clippy::vec_box, reason = "a vector would put one behind another")]
     viewers: Vec<Box<RtpSealer>>,
     /// Packets in a row under one key.
     turn: usize,
@@ -53,6 +54,8 @@ impl Scene {
 
     fn seal(&mut self) {
         let slots = self.scratch.chunks_exact_mut(self.scratch.len() / PACKETS);
+        let slot_bytes = self.scratch.len() / PACKETS;
+        let slots = self.scratch.chunks_exact_mut(slot_bytes);
         for (slot, payload) in slots.zip(self.payload.chunks_exact(PACKET_BYTES - HEADER_BYTES)) {
             // No neighbour in memory is next.
             let viewer = (self.index as usize / self.turn).wrapping_mul(773) % self.viewers.len();

@@ -3,6 +3,8 @@
 //!
 //! [`keys`] derives session keys, [`gcm`] and [`cm_sha1`] are the two ciphers, [`rtp`] seals media, [`rtcp`] seals
 //! and opens control packets, [`replay`] remembers which of the peer's were seen. What is in the packets, and who
+//! `keys` derives session keys, `gcm` and `cm_sha1` are the two ciphers, `rtp` seals media, `rtcp` seals
+//! and opens control packets, `replay` remembers which of the peer's were seen. What is in the packets, and who
 //! counts their indices, belongs to the peer. Media of the peer is never opened: viewers send none.
 //!
 //! Nonces are safe as long as a packet index is never used for two plaintexts: the callers count up and never back,
@@ -24,7 +26,7 @@ pub use rtp::RtpSealer;
 pub enum SrtpProfile {
     /// 16-byte tag, about 0.3 µs a packet.
     AeadAes128Gcm,
-    /// 10-byte tag, about three times that.
+    /// 10-byte tag, about four times that.
     Aes128CmHmacSha1_80,
 }
 
