@@ -5,10 +5,14 @@ pub mod metrics;
 pub mod page;
 pub mod recordings;
 pub mod sessions;
+mod session_statistics;
 mod stream_body;
 mod stream_view;
 pub mod streams;
+pub mod webrtc;
+pub mod whep;
 pub mod wsc_rtp;
 
+pub use session_statistics::{SessionStatisticsView, WebRtcStatisticsView};
 pub use stream_body::{CreateStream, InputBody, PatchStream};
 pub use stream_view::{ActiveInput, InputView, State, StreamView};

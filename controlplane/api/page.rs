@@ -16,7 +16,7 @@ use crate::control_plane::ControlPlane;
 #[utoipa::path(get, path = "/", tag = "health", responses(
     (status = 200, description = "HTML", body = String, content_type = "text/html")))]
 pub async fn page(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, String); 3], Html<String>) {
-    let views: Vec<StreamView> = control.registry().streams().map(|(_, stream)| stream.into()).collect();
+    let views = StreamView::all(&control.registry());
     let nonce = Uuid::new_v4().simple().to_string();
     let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'");
     let headers = [
