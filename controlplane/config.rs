@@ -450,7 +450,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
 
 fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     let parse = |item: &str| match address(item) {
-        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => Err(format!("holds {ip}, which is nobody's address")),
+        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+            Err(format!("holds {ip}, which is nobody's address"))
+        }
         Ok(ip) => Ok(ip.to_canonical()),
         Err(_) => Err(format!("holds {item:?}, which is no IP address")),
     };

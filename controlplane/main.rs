@@ -75,9 +75,11 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
     let _demo = if config.demo { Some(start_demo(&control, &listener).await?) } else { None };
     info!(shards = data_plane.shards().len(), "listening on http://{}", listener.local_addr()?);
     let ice_tcp = ice_tcp.map(|listener| tokio::spawn(serve_ice_tcp(listener, control.clone())));
-    let stun_task = config.webrtc.stun.clone().map(|server| {
-        tokio::spawn(follow_stun_server(Arc::downgrade(&control), server, udp_bind))
-    });
+    let stun_task = config
+        .webrtc
+        .stun
+        .clone()
+        .map(|server| tokio::spawn(follow_stun_server(Arc::downgrade(&control), server, udp_bind)));
     let server = tokio::spawn(serve(
         listener,
         router(control.clone(), &config.http.cors_origins),
@@ -139,7 +141,8 @@ fn start_data_plane(config: &Config) -> anyhow::Result<(DataPlane, Events, IpAdd
 
 fn bind_ice_tcp(config: &Config, udp_bind: IpAddr) -> anyhow::Result<Option<TcpListener>> {
     let address = config.webrtc.tcp_bind.address(udp_bind, config.data_plane.udp_port);
-    let listen = |address| bind(address).with_context(|| format!("cannot listen on {address} (webrtc.tcp_bind)"));
+    let listen =
+        |address| bind(address).with_context(|| format!("cannot listen on {address} (webrtc.tcp_bind)"));
     address.map(listen).transpose()
 }
 

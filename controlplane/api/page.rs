@@ -106,7 +106,7 @@ mod tests {
         let mut registry = Registry::new(1);
         let id = SourceId::Text("<script>\"'&/".into());
         registry.insert(id, definition("rtsp://cam/?token=abcd&x='<b>"), true).unwrap();
-        let views: Vec<StreamView> = registry.streams().map(|(_, stream)| stream.into()).collect();
+        let views = StreamView::all(&registry);
         let page = render(&views, "n");
         assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;/"));
         assert!(page.contains("href=\"/streams/%3Cscript%3E%22%27%26%2F\""));

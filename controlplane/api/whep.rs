@@ -94,7 +94,8 @@ pub async fn trickle(
 ) -> Result<Response, ApiError> {
     let agreed = session.control.ice_session(session.id)?;
     expected.check(&agreed.ufrag)?;
-    let fragment = TrickleFragment::parse(&text).map_err(|error| ApiError::invalid_sdp(&error.to_string()))?;
+    let fragment =
+        TrickleFragment::parse(&text).map_err(|error| ApiError::invalid_sdp(&error.to_string()))?;
     if fragment.ice.as_ref().is_none_or(|ice| *ice == agreed.remote) {
         session.control.add_candidates(session.id, &session.shard, fragment.candidates).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());

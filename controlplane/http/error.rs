@@ -83,7 +83,11 @@ impl ApiError {
 
     /// 400: the body is no SDP that we can read.
     pub fn invalid_sdp(reason: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_sdp", format!("The SDP cannot be read: {}.", reason.trim_end_matches('.')))
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_sdp",
+            format!("The SDP cannot be read: {}.", reason.trim_end_matches('.')),
+        )
     }
 
     /// 404: no such stream.

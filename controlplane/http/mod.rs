@@ -11,5 +11,5 @@ pub use connection::Connection;
 pub use error::{ApiError, ErrorBody};
 pub use extract::{ApiJson, ApiPath, Peer, read_text};
 pub use router::{openapi_json, router};
-pub(crate) use server::{pause_after, told};
 pub use server::{ServerLimits, bind, serve};
+pub(crate) use server::{pause_after, told};

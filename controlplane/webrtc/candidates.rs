@@ -74,7 +74,8 @@ fn candidates(
     found.extend(reflexive.map(|address| (address, CandidateKind::ServerReflexive)));
     if let Some(bound) = listening.tcp {
         let tcp = addresses(listening, bound.ip(), interfaces, client);
-        found.extend(tcp.into_iter().map(|ip| (SocketAddr::new(ip, bound.port()), CandidateKind::TcpPassive)));
+        found
+            .extend(tcp.into_iter().map(|ip| (SocketAddr::new(ip, bound.port()), CandidateKind::TcpPassive)));
     }
     found.into_iter().map(|(address, kind)| Candidate { address, kind }).collect()
 }
@@ -100,7 +101,12 @@ fn addresses(
         all = loopback;
     }
     let mut seen = Vec::new();
-    all.retain(|ip| !seen.contains(ip) && { seen.push(*ip); true });
+    all.retain(|ip| {
+        !seen.contains(ip) && {
+            seen.push(*ip);
+            true
+        }
+    });
     all.truncate(ADDRESSES_MAX);
     all
 }
@@ -114,7 +120,9 @@ fn takes(unspecified: IpAddr, ip: IpAddr) -> bool {
 fn is_usable(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(_) => !ip.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_unspecified() && v6.to_ipv4_mapped().is_none(),
+        IpAddr::V6(v6) => {
+            !v6.is_unicast_link_local() && !v6.is_unspecified() && v6.to_ipv4_mapped().is_none()
+        }
     }
 }
 
@@ -157,8 +165,7 @@ mod tests {
         }
     }
 
-    const INTERFACES: [&str; 6] =
-        ["127.0.0.1", "10.0.0.5", "::1", "fe80::1", "2001:db8::5", "169.254.1.1"];
+    const INTERFACES: [&str; 6] = ["127.0.0.1", "10.0.0.5", "::1", "fe80::1", "2001:db8::5", "169.254.1.1"];
 
     fn shown(listening: &Listening, client: Option<&str>) -> Vec<String> {
         let interfaces = INTERFACES.map(ip);
@@ -197,11 +204,10 @@ mod tests {
     #[test]
     fn a_client_of_this_machine_gets_loopback_first() {
         let listening = listening("::", None, &["203.0.113.9"]);
-        assert_eq!(shown(&listening, Some("127.0.0.1"))[..3], [
-            "127.0.0.1:5001 host",
-            "[::1]:5001 host",
-            "203.0.113.9:5001 host"
-        ]);
+        assert_eq!(
+            shown(&listening, Some("127.0.0.1"))[..3],
+            ["127.0.0.1:5001 host", "[::1]:5001 host", "203.0.113.9:5001 host"]
+        );
         assert_eq!(shown(&listening, Some("::1"))[..2], ["[::1]:5001 host", "127.0.0.1:5001 host"]);
         assert!(shown(&listening, None).iter().all(|shown| !shown.starts_with("127.")));
     }
@@ -209,7 +215,8 @@ mod tests {
     #[test]
     fn loopback_alone_is_better_than_nothing() {
         let listening = listening("0.0.0.0", None, &[]);
-        let found = candidates(&listening, &[ip("127.0.0.1"), ip("fe80::1")], 5000, None, Some(ip("10.1.1.1")));
+        let found =
+            candidates(&listening, &[ip("127.0.0.1"), ip("fe80::1")], 5000, None, Some(ip("10.1.1.1")));
         assert_eq!(found.len(), 1);
         assert!(found[0].address.ip().is_loopback());
     }

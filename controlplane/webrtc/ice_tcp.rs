@@ -197,8 +197,9 @@ mod tests {
     #[test]
     fn there_are_places_for_so_many_only() {
         let waiting = Waiting::default();
-        let places: Vec<Place> =
-            (0..=300_u16).filter_map(|host| waiting.admit([10, 0, (host >> 8) as u8, host as u8].into())).collect();
+        let places: Vec<Place> = (0..=300_u16)
+            .filter_map(|host| waiting.admit([10, 0, (host >> 8) as u8, host as u8].into()))
+            .collect();
         assert_eq!(places.len(), WAITING_MAX);
     }
 }

@@ -119,15 +119,10 @@ impl ControlPlane {
         let before = self.ice_session(session)?;
         agreed(&before)?;
         let local = random_credentials(shard.index())?;
-        let restart = |reply| Command::RestartIce {
-            session,
-            local: local.clone(),
-            remote: remote.clone(),
-            reply,
-        };
+        let restart =
+            |reply| Command::RestartIce { session, local: local.clone(), remote: remote.clone(), reply };
         shard.ask(restart).await.map_err(ApiError::from)?.map_err(|error| of_session(session, error))?;
-        let fragment =
-            write_trickle_fragment(&before.mid, &local, &self.webrtc().candidates(shard, client));
+        let fragment = write_trickle_fragment(&before.mid, &local, &self.webrtc().candidates(shard, client));
         let ice = IceSession { ufrag: local.ufrag.clone(), remote, mid: before.mid };
         self.registry().set_ice_session(session, ice);
         Ok(Restarted { fragment, ufrag: local.ufrag })
@@ -181,9 +176,7 @@ fn ice_session(local: &IceCredentials, negotiated: &Negotiated) -> IceSession {
 }
 
 fn peer_config(identity: &Identity, negotiated: &Negotiated) -> PeerConfig {
-    let rtx = negotiated
-        .rtx
-        .map(|rtx| RtxConfig { payload_type: rtx.payload_type, ssrc: identity.rtx_ssrc });
+    let rtx = negotiated.rtx.map(|rtx| RtxConfig { payload_type: rtx.payload_type, ssrc: identity.rtx_ssrc });
     PeerConfig {
         local: identity.ice.clone(),
         remote: negotiated.ice.clone(),

@@ -63,10 +63,10 @@ mod tests {
     fn the_family_is_one_that_the_sockets_have() {
         let addresses: Vec<SocketAddr> =
             ["[2001:db8::1]:3478", "192.0.2.1:3478"].iter().map(|text| text.parse().unwrap()).collect();
-        let reachable = |bind: &str| super::reachable(&addresses, bind.parse().unwrap());
-        assert_eq!(reachable("::"), Some(addresses[1]));
-        assert_eq!(reachable("0.0.0.0"), Some(addresses[1]));
-        assert_eq!(reachable("2001:db8::2"), Some(addresses[0]));
-        assert_eq!(super::reachable(&addresses[..1], "0.0.0.0".parse().unwrap()), None);
+        let of = |bind: &str| reachable(&addresses, bind.parse().unwrap());
+        assert_eq!(of("::"), Some(addresses[1]));
+        assert_eq!(of("0.0.0.0"), Some(addresses[1]));
+        assert_eq!(of("2001:db8::2"), Some(addresses[0]));
+        assert_eq!(reachable(&addresses[..1], "0.0.0.0".parse().unwrap()), None);
     }
 }
