@@ -33,6 +33,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Bound of WSC-RTP sessions at a time.
     pub max_sessions: usize,
+    /// WebRTC.
+    pub webrtc: WebRtcConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Start the built-in camera.
@@ -52,6 +54,52 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Whose pages may call the API.
     pub cors_origins: CorsOrigins,
+}
+
+/// Settings of WebRTC.
+#[derive(Clone, Debug)]
+pub struct WebRtcConfig {
+    /// Addresses that the world has for ours; first among the candidates.
+    pub public_addresses: Vec<IpAddr>,
+    /// Who tells the shards their public addresses.
+    pub stun: Option<StunServer>,
+    /// Where ICE-TCP listens.
+    pub tcp_bind: TcpBind,
+    /// Bound of sessions at a time.
+    pub max_sessions: usize,
+    /// Bound of sessions of one stream.
+    pub max_sessions_per_stream: usize,
+}
+
+/// A STUN server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StunServer {
+    /// Its name or address, an IPv6 address in brackets.
+    pub host: String,
+    /// Its UDP port.
+    pub port: u16,
+}
+
+/// Where ICE-TCP listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpBind {
+    /// The shards' address, and the number of the first one's UDP port.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl TcpBind {
+    /// The address, where the shards' sockets are at these.
+    pub fn address(self, udp_bind: IpAddr, udp_port: u16) -> Option<SocketAddr> {
+        match self {
+            Self::Auto => Some(SocketAddr::new(udp_bind, udp_port)),
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
 }
 
 /// Whose pages may call the API.
@@ -151,6 +199,7 @@ impl Config {
             },
             data_dir: layers.parse("data_dir", |text| Ok(PathBuf::from(text)))?,
             max_sessions: layers.parse("wsc.max_sessions", number(1..=1_000_000))?,
+            webrtc: webrtc(&layers)?,
             log: LogConfig {
                 filter: layers.parse("log.filter", filter)?,
                 format: layers.parse("log.format", log_format)?,
@@ -176,6 +225,16 @@ fn http(layers: &Layers) -> Result<HttpConfig, ConfigError> {
         max_body_bytes: layers.parse("http.max_body_bytes", number(1024..=64 << 20))?,
         header_timeout: layers.parse("http.header_timeout_seconds", seconds)?,
         cors_origins: layers.parse("http.cors_origins", cors_origins)?,
+    })
+}
+
+fn webrtc(layers: &Layers) -> Result<WebRtcConfig, ConfigError> {
+    Ok(WebRtcConfig {
+        public_addresses: layers.parse("webrtc.public_addresses", addresses)?,
+        stun: layers.parse("webrtc.stun", stun_server)?,
+        tcp_bind: layers.parse("webrtc.tcp_bind", tcp_bind)?,
+        max_sessions: layers.parse("webrtc.max_sessions", number(1..=1_000_000))?,
+        max_sessions_per_stream: layers.parse("webrtc.max_sessions_per_stream", number(1..=1_000_000))?,
     })
 }
 
@@ -389,6 +448,46 @@ fn address(text: &str) -> Result<IpAddr, String> {
     text.trim().parse().map_err(|_| "is no IP address".into())
 }
 
+fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let parse = |item: &str| match address(item) {
+        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+            Err(format!("holds {ip}, which is nobody's address"))
+        }
+        Ok(ip) => Ok(ip.to_canonical()),
+        Err(_) => Err(format!("holds {item:?}, which is no IP address")),
+    };
+    let addresses: Vec<IpAddr> = items(text).map(parse).collect::<Result<_, _>>()?;
+    match addresses.len() <= PUBLIC_ADDRESSES_MAX {
+        true => Ok(addresses),
+        false => Err(format!("holds more than {PUBLIC_ADDRESSES_MAX} addresses")),
+    }
+}
+
+fn stun_server(text: &str) -> Result<Option<StunServer>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let reason = || "is no host and port, like stun.example.org:3478 or [2001:db8::1]:3478".to_owned();
+    let (host, port) = text.strip_prefix("stun:").unwrap_or(text).rsplit_once(':').ok_or_else(reason)?;
+    let port = number(1..=u16::MAX)(port).map_err(|_| reason())?;
+    // What a URL takes for a host; a bare IPv6 address it does not.
+    match url::Host::parse(host) {
+        Ok(_) => Ok(Some(StunServer { host: host.to_owned(), port })),
+        Err(_) => Err(reason()),
+    }
+}
+
+fn tcp_bind(text: &str) -> Result<TcpBind, String> {
+    match text.trim() {
+        "auto" => Ok(TcpBind::Auto),
+        "off" => Ok(TcpBind::Off),
+        text => socket_address(text)
+            .map(TcpBind::At)
+            .map_err(|_| "is neither an address and port, like 0.0.0.0:5000, nor auto nor off".into()),
+    }
+}
+
 fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map_err(|error| format!("is no log filter: {error}"))?;
     Ok(text.to_owned())
@@ -403,12 +502,17 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
 }
 
 fn cors_origins(text: &str) -> Result<CorsOrigins, String> {
-    let origins: Vec<&str> = text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
+    let origins: Vec<&str> = items(text).collect();
     match origins.as_slice() {
         ["*"] => Ok(CorsOrigins::Any),
         ["none"] => Ok(CorsOrigins::Only(Vec::new())),
         origins => origins.iter().map(|text| origin(text)).collect::<Result<_, _>>().map(CorsOrigins::Only),
     }
+}
+
+/// What stands between commas.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 fn origin(text: &str) -> Result<String, String> {
@@ -427,6 +531,9 @@ const UDP_PAYLOAD_BYTES: RangeInclusive<u16> = 548..=1472;
 const GOP_CACHE_BYTES: RangeInclusive<usize> = 64 << 10..=4 << 30;
 /// From a few packets to more than a slow viewer could catch up with.
 const WEBSOCKET_QUEUE_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 30;
+
+/// Every viewer gets them all in its answer.
+const PUBLIC_ADDRESSES_MAX: usize = 8;
 
 /// The default of `wsc.udp_bind`: both IPv6 and IPv4.
 pub const UDP_BIND: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -503,6 +610,36 @@ const SETTINGS: &[Setting] = &[
         default: "20000",
         old_variable: None,
         help: "WSC-RTP sessions at a time",
+    },
+    Setting {
+        key: "webrtc.public_addresses",
+        default: "",
+        old_variable: None,
+        help: "IP addresses at which viewers reach the server's ports, separated by commas; before its own in answers",
+    },
+    Setting {
+        key: "webrtc.stun",
+        default: "",
+        old_variable: None,
+        help: "Host and port of the STUN server that tells the public address, like stun.example.org:3478",
+    },
+    Setting {
+        key: "webrtc.tcp_bind",
+        default: "auto",
+        old_variable: None,
+        help: "Address and port of ICE-TCP, for viewers without UDP; auto is wsc.udp_bind and wsc.udp_port; off",
+    },
+    Setting {
+        key: "webrtc.max_sessions",
+        default: "20000",
+        old_variable: None,
+        help: "WebRTC sessions at a time",
+    },
+    Setting {
+        key: "webrtc.max_sessions_per_stream",
+        default: "10000",
+        old_variable: None,
+        help: "WebRTC sessions of one stream at a time",
     },
     Setting {
         key: "media.max_udp_payload",
@@ -618,6 +755,32 @@ mod tests {
             load(&["--port", "1", "--http-bind", "[::]:1"], &[]),
             Err(ConfigError::CommandLine(_))
         ));
+    }
+
+    #[test]
+    fn webrtc_has_addresses_a_stun_server_and_a_tcp_port() {
+        let config = load(&[], &[]).unwrap().webrtc;
+        assert_eq!((config.public_addresses, config.stun, config.tcp_bind), (vec![], None, TcpBind::Auto));
+        let udp_bind = UDP_BIND;
+        assert_eq!(config.tcp_bind.address(udp_bind, 5000), Some("[::]:5000".parse().unwrap()));
+        let arguments =
+            ["--webrtc-public-addresses=203.0.113.9, 2001:db8::9", "--webrtc-stun=[2001:db8::1]:3478"];
+        let config = load(&arguments, &[("LANECAST_WEBRTC_TCP_BIND", "off")]).unwrap().webrtc;
+        assert_eq!(config.public_addresses.len(), 2);
+        assert_eq!(config.stun, Some(StunServer { host: "[2001:db8::1]".into(), port: 3478 }));
+        assert_eq!((config.tcp_bind, config.tcp_bind.address(udp_bind, 5000)), (TcpBind::Off, None));
+        for (flag, bad) in [
+            ("--webrtc-public-addresses", "1.2.3.4,example.org"),
+            ("--webrtc-public-addresses", "0.0.0.0"),
+            ("--webrtc-stun", "stun.example.org"),
+            ("--webrtc-stun", "stun.example.org:0"),
+            ("--webrtc-stun", ":3478"),
+            ("--webrtc-stun", "2001:db8::1:3478"),
+            ("--webrtc-tcp-bind", "5000"),
+            ("--webrtc-max-sessions-per-stream", "0"),
+        ] {
+            assert!(refusal(&[flag, bad], &[]).starts_with(&format!("{flag}: {bad:?}")), "{flag} {bad}");
+        }
     }
 
     #[test]

@@ -18,10 +18,11 @@ use tracing::{debug, error, info, warn};
 use crate::config::SourceTimeouts;
 use crate::definition::Definition;
 use crate::http::ApiError;
-use crate::registry::{Registry, Stream};
+use crate::registry::{IceSession, Registry, Stream};
 use crate::shards::Shard;
 use crate::source_id::SourceId;
 use crate::store::{Store, StoredStream};
+use crate::webrtc::WebRtc;
 
 /// The state behind the API.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct ControlPlane {
     shards: Vec<Shard>,
     registry: Mutex<Registry>,
     store: Store,
+    webrtc: WebRtc,
     /// Held over a change, so that the database, the registry and the shards see changes in one order.
     changing: tokio::sync::Mutex<()>,
     look_ups: Arc<Semaphore>,
@@ -43,8 +45,32 @@ pub struct ControlPlane {
 pub struct Limits {
     /// Of a request's body in bytes.
     pub body_bytes: usize,
-    /// Of sessions at a time.
-    pub sessions: usize,
+    /// Of WSC-RTP sessions at a time.
+    pub wsc_sessions: usize,
+    /// Of WebRTC sessions at a time.
+    pub webrtc_sessions: usize,
+    /// Of WebRTC sessions of one stream.
+    pub webrtc_sessions_per_stream: usize,
+}
+
+impl Limits {
+    fn check_wsc(self, registry: &Registry) -> Result<(), ApiError> {
+        match registry.session_count() - registry.webrtc_session_count() < self.wsc_sessions {
+            true => Ok(()),
+            false => Err(ApiError::too_many_sessions("The server", self.wsc_sessions)),
+        }
+    }
+
+    fn check_webrtc(self, registry: &Registry, stream: StreamId) -> Result<(), ApiError> {
+        if registry.webrtc_session_count() >= self.webrtc_sessions {
+            return Err(ApiError::too_many_sessions("The server", self.webrtc_sessions));
+        }
+        let of_stream = registry.stream(stream).map_or(0, |stream| stream.webrtc_viewers);
+        match of_stream < self.webrtc_sessions_per_stream {
+            true => Ok(()),
+            false => Err(ApiError::too_many_sessions("A stream", self.webrtc_sessions_per_stream)),
+        }
+    }
 }
 
 impl ControlPlane {
@@ -54,6 +80,7 @@ impl ControlPlane {
         source_timeouts: SourceTimeouts,
         shards: Vec<Shard>,
         store: Store,
+        webrtc: WebRtc,
     ) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -62,6 +89,7 @@ impl ControlPlane {
             shards_alive: watch::Sender::new(shards.len()),
             shards,
             store,
+            webrtc,
             changing: tokio::sync::Mutex::new(()),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
             stopping: watch::Sender::new(false),
@@ -71,6 +99,11 @@ impl ControlPlane {
     /// Bounds that the operator set.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What all WebRTC sessions share.
+    pub fn webrtc(&self) -> &WebRtc {
+        &self.webrtc
     }
 
     /// The registry. Never hold it over an `await`.
@@ -183,7 +216,7 @@ impl ControlPlane {
         }
         match registry.stream_count() < STREAMS_MAX {
             true => Ok(()),
-            false => Err(ApiError::too_many("streams", STREAMS_MAX)),
+            false => Err(ApiError::too_many_streams(STREAMS_MAX)),
         }
     }
 
@@ -220,8 +253,14 @@ impl ControlPlane {
 
     // Sessions.
 
-    /// Counts a session in. It is there from now on, whether or not its shard has it yet.
-    pub fn open_session(&self, session: SessionId, stream: StreamId) -> Result<(), ApiError> {
+    /// Counts a session in, one of WebRTC where it comes with `ice`. It is there from now on, whether or not its shard
+    /// has it yet.
+    pub fn open_session(
+        &self,
+        session: SessionId,
+        stream: StreamId,
+        ice: Option<Box<IceSession>>,
+    ) -> Result<(), ApiError> {
         let mut registry = self.registry();
         if self.is_stopping() {
             return Err(ApiError::busy("the server is stopping"));
@@ -229,10 +268,11 @@ impl ControlPlane {
         if registry.shards_alive() == 0 {
             return Err(ApiError::busy("no shard runs"));
         }
-        if registry.session_count() >= self.limits.sessions {
-            return Err(ApiError::too_many("sessions", self.limits.sessions));
+        match ice {
+            Some(_) => self.limits.check_webrtc(&registry, stream)?,
+            None => self.limits.check_wsc(&registry)?,
         }
-        match registry.open_session(session, stream) {
+        match registry.open_session(session, stream, ice) {
             true => Ok(()),
             false => Err(ApiError::busy("the stream has just been removed")),
         }
@@ -246,6 +286,12 @@ impl ControlPlane {
     }
 
     // Shards.
+
+    /// The shards that have not ended.
+    pub fn living_shards(&self) -> Vec<Shard> {
+        let registry = self.registry();
+        self.shards.iter().filter(|shard| registry.is_shard_alive(shard.index())).cloned().collect()
+    }
 
     /// False once a shard has failed.
     pub fn all_shards_alive(&self) -> bool {
@@ -280,7 +326,10 @@ impl ControlPlane {
             Event::Resolve { stream, question, host, port } => {
                 tokio::spawn(self.clone().resolve(stream, question, host, port));
             }
-            Event::Reflexive { .. } => {}
+            Event::Reflexive { shard, address } => {
+                info!(shard, ?address, "what the STUN server sees");
+                self.webrtc.set_reflexive(shard, address);
+            }
             Event::Stopped { shard } => self.handle_stopped(shard),
         }
     }
@@ -313,6 +362,7 @@ impl ControlPlane {
     /// A shard ended: as told, or by a fault. Its streams then go on elsewhere.
     fn handle_stopped(self: &Arc<Self>, shard: usize) {
         let moved = self.registry().lose_shard(shard);
+        self.webrtc.set_reflexive(shard, None);
         self.shards_alive.send_replace(self.registry().shards_alive());
         if self.is_stopping() {
             debug!(shard, "shard stopped");
@@ -365,6 +415,13 @@ impl ControlPlane {
     }
 }
 
+/// All 128 bits are random: it is a token first, and only written as a UUID.
+pub(crate) fn random_session() -> Result<SessionId, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(SessionId::from_bytes(bytes))
+}
+
 /// Runs a change to its end even if the client that asked for it leaves.
 pub async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
@@ -374,7 +431,8 @@ pub async fn to_the_end<T: Send + 'static>(
         .unwrap_or_else(|fault| Err(ApiError::internal(format!("a change broke: {fault}"))))
 }
 
-async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+/// The addresses of a name, in the order of the system's resolver, or why there are none.
+pub(crate) async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     // Url keeps the brackets of an IPv6 literal, the resolver wants none.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(|error| error.to_string())?;

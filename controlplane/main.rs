@@ -13,10 +13,12 @@ use lanecast::http::{ServerLimits, bind, router, serve};
 use lanecast::shards::Shard;
 use lanecast::source_id::SourceId;
 use lanecast::store::Store;
+use lanecast::webrtc::{Listening, WebRtc, follow_stun_server, serve_ice_tcp};
 use lanecast_shard::{DataPlane, Events, StartError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 #[global_allocator]
@@ -60,10 +62,11 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
     let (store, streams) = Store::open(&config.data_dir).context("cannot open the database")?;
     let address = config.http.bind;
     let listener = bind(address).with_context(|| format!("cannot listen on {address} (http.bind)"))?;
-    let (data_plane, events) = start_data_plane(config)?;
+    let (data_plane, events, udp_bind) = start_data_plane(config)?;
     let shards: Vec<Shard> = data_plane.shards().iter().map(Shard::from).collect();
-    let limits = Limits { body_bytes: config.http.max_body_bytes, sessions: config.max_sessions };
-    let control = ControlPlane::new(limits, config.source, shards, store);
+    let ice_tcp = bind_ice_tcp(config, udp_bind)?;
+    let webrtc = webrtc(config, &data_plane, udp_bind, ice_tcp.as_ref())?;
+    let control = ControlPlane::new(limits(config), config.source, shards, store, webrtc);
     let event_task = tokio::spawn(take_events(control.clone(), events));
     control
         .restore(streams)
@@ -71,6 +74,12 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("cannot restore the streams: {}", error.reason()))?;
     let _demo = if config.demo { Some(start_demo(&control, &listener).await?) } else { None };
     info!(shards = data_plane.shards().len(), "listening on http://{}", listener.local_addr()?);
+    let ice_tcp = ice_tcp.map(|listener| tokio::spawn(serve_ice_tcp(listener, control.clone())));
+    let stun_task = config
+        .webrtc
+        .stun
+        .clone()
+        .map(|server| tokio::spawn(follow_stun_server(Arc::downgrade(&control), server, udp_bind)));
     let server = tokio::spawn(serve(
         listener,
         router(control.clone(), &config.http.cors_origins),
@@ -87,12 +96,16 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         std::process::exit(1);
     });
     control.stop();
+    stun_task.inspect(JoinHandle::abort);
     match control.stop_shards(SHARDS_PATIENCE).await {
         true => data_plane.join(),
         false => warn!("a shard did not stop in time"),
     }
     // A task that panicked has already said so.
     let _ = server.await;
+    if let Some(ice_tcp) = ice_tcp {
+        let _ = ice_tcp.await;
+    }
     event_task.abort();
     let _ = event_task.await;
     if let Some(control) = Arc::into_inner(control) {
@@ -111,16 +124,50 @@ async fn take_events(control: Arc<ControlPlane>, mut events: Events) {
 }
 
 /// On a machine without IPv6 the default address cannot be bound; IPv4 alone is then what was meant.
-fn start_data_plane(config: &Config) -> anyhow::Result<(DataPlane, Events)> {
+fn start_data_plane(config: &Config) -> anyhow::Result<(DataPlane, Events, IpAddr)> {
+    let mut udp_bind = config.data_plane.udp_bind;
     let started = match DataPlane::start(&config.data_plane) {
         Err(StartError::Bind { source, .. }) if !config.udp_bind_given && is_no_ipv6(&source) => {
             warn!("no IPv6 on this machine: UDP takes IPv4 only");
-            let udp_bind = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            udp_bind = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             DataPlane::start(&lanecast_shard::DataPlaneConfig { udp_bind, ..config.data_plane.clone() })
         }
         started => started,
     };
-    started.context("cannot start the data plane (wsc.udp_bind, wsc.udp_port, shards)")
+    let (data_plane, events) =
+        started.context("cannot start the data plane (wsc.udp_bind, wsc.udp_port, shards)")?;
+    Ok((data_plane, events, udp_bind))
+}
+
+fn bind_ice_tcp(config: &Config, udp_bind: IpAddr) -> anyhow::Result<Option<TcpListener>> {
+    let address = config.webrtc.tcp_bind.address(udp_bind, config.data_plane.udp_port);
+    let listen =
+        |address| bind(address).with_context(|| format!("cannot listen on {address} (webrtc.tcp_bind)"));
+    address.map(listen).transpose()
+}
+
+fn webrtc(
+    config: &Config,
+    data_plane: &DataPlane,
+    udp_bind: IpAddr,
+    ice_tcp: Option<&TcpListener>,
+) -> anyhow::Result<WebRtc> {
+    let listening = Listening {
+        udp_bind,
+        tcp: ice_tcp.map(TcpListener::local_addr).transpose()?,
+        public_addresses: config.webrtc.public_addresses.clone(),
+    };
+    let fingerprint = data_plane.certificate().fingerprint().clone();
+    Ok(WebRtc::new(fingerprint, listening, data_plane.shards().len()))
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes: config.http.max_body_bytes,
+        wsc_sessions: config.max_sessions,
+        webrtc_sessions: config.webrtc.max_sessions,
+        webrtc_sessions_per_stream: config.webrtc.max_sessions_per_stream,
+    }
 }
 
 fn is_no_ipv6(error: &std::io::Error) -> bool {

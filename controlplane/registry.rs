@@ -3,9 +3,11 @@
 //! Plain data; it sends nothing and stores nothing. `control_plane` keeps it, the shards and the database in step.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use lanecast_protocol::wsc::StreamState;
 use lanecast_shard::{SessionId, StreamId, StreamStatus};
+use lanecast_webrtc::ice::IceCredentials;
 
 use crate::definition::Definition;
 use crate::source_id::SourceId;
@@ -15,8 +17,11 @@ use crate::source_id::SourceId;
 pub struct Registry {
     streams: BTreeMap<StreamId, Stream>,
     by_path_text: HashMap<String, StreamId>,
-    sessions: HashMap<SessionId, StreamId>,
+    sessions: HashMap<SessionId, Session>,
+    /// Those of WebRTC by stream, the oldest first.
+    webrtc: BTreeMap<(StreamId, u64), SessionId>,
     next_stream: u64,
+    next_session: u64,
     shards_alive: Vec<bool>,
 }
 
@@ -35,6 +40,46 @@ pub struct Stream {
     pub stored: bool,
     /// Its sessions now.
     pub viewers: usize,
+    /// Those of them that are by WebRTC.
+    pub webrtc_viewers: usize,
+}
+
+/// How a viewer is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// Raw RTP beside a WebSocket.
+    WscRtp,
+    /// WebRTC.
+    WebRtc,
+}
+
+/// What both sides of a WebRTC session agreed on last: a trickled candidate or an ICE restart is held against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceSession {
+    /// Our fragment; no other ICE session has it, so it is the entity tag too.
+    pub ufrag: String,
+    /// The viewer's credentials.
+    pub remote: IceCredentials,
+    /// The mid of the section that carries media.
+    pub mid: String,
+}
+
+/// A viewer's session.
+#[derive(Debug)]
+struct Session {
+    stream: StreamId,
+    number: u64,
+    /// Of WebRTC.
+    ice: Option<Box<IceSession>>,
+}
+
+impl Session {
+    fn kind(&self) -> SessionKind {
+        match self.ice {
+            Some(_) => SessionKind::WebRtc,
+            None => SessionKind::WscRtp,
+        }
+    }
 }
 
 impl Registry {
@@ -44,7 +89,9 @@ impl Registry {
             streams: BTreeMap::new(),
             by_path_text: HashMap::new(),
             sessions: HashMap::new(),
+            webrtc: BTreeMap::new(),
             next_stream: 0,
+            next_session: 0,
             shards_alive: vec![true; shards],
         }
     }
@@ -59,9 +106,14 @@ impl Registry {
         self.streams.len()
     }
 
-    /// How many sessions there are.
+    /// How many sessions there are, of all kinds.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many of them are by WebRTC.
+    pub fn webrtc_session_count(&self) -> usize {
+        self.webrtc.len()
     }
 
     /// The stream that a path calls by this text.
@@ -85,7 +137,10 @@ impl Registry {
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         let status = connecting();
-        self.streams.insert(id, Stream { source_id, definition, status, shard, stored, viewers: 0 });
+        self.streams.insert(
+            id,
+            Stream { source_id, definition, status, shard, stored, viewers: 0, webrtc_viewers: 0 },
+        );
         self.by_path_text.insert(path_text, id);
         Some(id)
     }
@@ -100,7 +155,7 @@ impl Registry {
     pub fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         self.by_path_text.remove(&stream.source_id.to_string());
-        self.sessions.retain(|_, of| *of != id);
+        self.forget_sessions(id);
         Some(stream)
     }
 
@@ -111,27 +166,62 @@ impl Registry {
         }
     }
 
-    /// A session begins. False: its stream is gone.
-    pub fn open_session(&mut self, session: SessionId, id: StreamId) -> bool {
+    /// A session begins, by WebRTC where it comes with `ice`. False: its stream is gone.
+    pub fn open_session(&mut self, session: SessionId, id: StreamId, ice: Option<Box<IceSession>>) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return false };
+        let number = self.next_session;
+        self.next_session += 1;
         stream.viewers += 1;
-        self.sessions.insert(session, id);
+        if ice.is_some() {
+            stream.webrtc_viewers += 1;
+            self.webrtc.insert((id, number), session);
+        }
+        self.sessions.insert(session, Session { stream: id, number, ice });
         true
     }
 
     /// A session is over. False: it was already.
     pub fn close_session(&mut self, session: SessionId) -> bool {
-        let Some(id) = self.sessions.remove(&session) else { return false };
-        if let Some(stream) = self.streams.get_mut(&id) {
+        let Some(ended) = self.sessions.remove(&session) else { return false };
+        let was_webrtc = self.webrtc.remove(&(ended.stream, ended.number)).is_some();
+        if let Some(stream) = self.streams.get_mut(&ended.stream) {
             stream.viewers -= 1;
+            stream.webrtc_viewers -= usize::from(was_webrtc);
         }
         true
     }
 
+    /// The WebRTC sessions of a stream, the oldest first.
+    pub fn webrtc_sessions(&self, id: StreamId) -> impl Iterator<Item = SessionId> {
+        self.webrtc.range(all_of(id)).map(|(_, session)| *session)
+    }
+
+    /// How a session is served.
+    pub fn session_kind(&self, session: SessionId) -> Option<SessionKind> {
+        self.sessions.get(&session).map(Session::kind)
+    }
+
+    /// What a WebRTC session agreed on last.
+    pub fn ice_session(&self, session: SessionId) -> Option<&IceSession> {
+        self.sessions.get(&session)?.ice.as_deref()
+    }
+
+    /// A WebRTC session has restarted ICE.
+    pub fn set_ice_session(&mut self, session: SessionId, ice: IceSession) {
+        if let Some(agreed) = self.sessions.get_mut(&session).and_then(|session| session.ice.as_mut()) {
+            **agreed = ice;
+        }
+    }
+
     /// The stream that a session watches.
     pub fn session_stream(&self, session: SessionId) -> Option<(StreamId, &Stream)> {
-        let id = *self.sessions.get(&session)?;
+        let id = self.sessions.get(&session)?.stream;
         Some((id, self.streams.get(&id)?))
+    }
+
+    /// False once the shard has ended.
+    pub fn is_shard_alive(&self, shard: usize) -> bool {
+        self.shards_alive.get(shard).is_some_and(|alive| *alive)
     }
 
     /// How many shards live.
@@ -148,14 +238,24 @@ impl Registry {
         }
         let lost: Vec<StreamId> =
             self.streams.iter().filter(|(_, stream)| stream.shard == shard).map(|(id, _)| *id).collect();
-        self.sessions.retain(|_, of| !lost.contains(of));
+        for id in &lost {
+            self.forget_sessions(*id);
+        }
         lost.into_iter().filter(|id| self.replace(*id)).collect()
+    }
+
+    fn forget_sessions(&mut self, id: StreamId) {
+        self.sessions.retain(|_, session| session.stream != id);
+        let webrtc: Vec<_> = self.webrtc.range(all_of(id)).map(|(key, _)| *key).collect();
+        for key in webrtc {
+            self.webrtc.remove(&key);
+        }
     }
 
     fn replace(&mut self, id: StreamId) -> bool {
         let shard = self.least_loaded();
         let Some(stream) = self.streams.get_mut(&id) else { return false };
-        stream.viewers = 0;
+        (stream.viewers, stream.webrtc_viewers) = (0, 0);
         stream.status = connecting();
         match shard {
             Some(shard) => stream.shard = shard,
@@ -176,6 +276,10 @@ impl Registry {
         }
         (0..loads.len()).filter(|shard| self.shards_alive[*shard]).min_by_key(|shard| loads[*shard])
     }
+}
+
+fn all_of(id: StreamId) -> RangeInclusive<(StreamId, u64)> {
+    (id, 0)..=(id, u64::MAX)
 }
 
 fn connecting() -> StreamStatus {
@@ -219,7 +323,7 @@ mod tests {
         let mut registry = Registry::new(2);
         let first = insert(&mut registry, 0);
         insert(&mut registry, 1);
-        registry.open_session(Uuid::from_u128(1), first);
+        registry.open_session(Uuid::from_u128(1), first, None);
         let third = insert(&mut registry, 2);
         assert_eq!(shard_of(&registry, third), 1);
     }
@@ -239,21 +343,50 @@ mod tests {
         let mut registry = Registry::new(1);
         let id = insert(&mut registry, 7);
         let session = Uuid::from_u128(1);
-        assert!(registry.open_session(session, id));
+        assert!(registry.open_session(session, id, None));
         assert_eq!(registry.session_stream(session).unwrap().1.viewers, 1);
         registry.remove(id).unwrap();
         assert!(registry.session_stream(session).is_none() && !registry.close_session(session));
-        assert!(!registry.open_session(session, id));
+        assert!(!registry.open_session(session, id, None));
     }
 
     #[test]
     fn a_session_is_closed_once() {
         let mut registry = Registry::new(1);
         let id = insert(&mut registry, 7);
-        registry.open_session(Uuid::from_u128(1), id);
+        registry.open_session(Uuid::from_u128(1), id, None);
         assert!(registry.close_session(Uuid::from_u128(1)));
         assert!(!registry.close_session(Uuid::from_u128(1)));
         assert_eq!(registry.stream(id).unwrap().viewers, 0);
+    }
+
+    fn ice() -> Option<Box<IceSession>> {
+        let remote = IceCredentials { ufrag: "abcd".into(), password: "p".repeat(24) };
+        Some(Box::new(IceSession { ufrag: "AA0123456789".into(), remote, mid: "0".into() }))
+    }
+
+    #[test]
+    fn sessions_of_webrtc_are_listed_by_stream_in_their_order() {
+        let mut registry = Registry::new(1);
+        let (first, second) = (insert(&mut registry, 7), insert(&mut registry, 8));
+        for (number, id, ice) in
+            [(5, first, ice()), (4, second, ice()), (3, first, None), (2, first, ice()), (1, first, ice())]
+        {
+            assert!(registry.open_session(Uuid::from_u128(number), id, ice));
+        }
+        let of = |registry: &Registry, id| {
+            registry.webrtc_sessions(id).map(|session| session.as_u128()).collect::<Vec<_>>()
+        };
+        assert_eq!((of(&registry, first), of(&registry, second)), (vec![5, 2, 1], vec![4]));
+        assert_eq!(registry.session_kind(Uuid::from_u128(3)), Some(SessionKind::WscRtp));
+        assert_eq!(registry.session_kind(Uuid::from_u128(2)), Some(SessionKind::WebRtc));
+        assert!(registry.close_session(Uuid::from_u128(2)) && registry.close_session(Uuid::from_u128(3)));
+        let stream = registry.stream(first).unwrap();
+        assert_eq!((stream.viewers, stream.webrtc_viewers, of(&registry, first)), (2, 2, vec![5, 1]));
+        registry.remove(first).unwrap();
+        assert_eq!((registry.session_count(), registry.webrtc_session_count()), (1, 1));
+        registry.lose_shard(0);
+        assert_eq!((registry.session_count(), registry.webrtc_session_count()), (0, 0));
     }
 
     #[test]
@@ -261,8 +394,8 @@ mod tests {
         let mut registry = Registry::new(2);
         let first = insert(&mut registry, 0);
         let second = insert(&mut registry, 1);
-        registry.open_session(Uuid::from_u128(1), first);
-        registry.open_session(Uuid::from_u128(2), second);
+        registry.open_session(Uuid::from_u128(1), first, None);
+        registry.open_session(Uuid::from_u128(2), second, None);
         assert_eq!(registry.lose_shard(0), [first]);
         assert_eq!((shard_of(&registry, first), registry.session_count()), (1, 1));
         assert_eq!(registry.lose_shard(1), []);

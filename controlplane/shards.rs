@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 #[derive(Clone)]
 pub struct Shard {
     index: usize,
+    udp_port: u16,
     send: Arc<dyn Fn(Command) -> Result<(), ShardBusy> + Send + Sync>,
 }
 
@@ -23,17 +24,23 @@ pub struct Shard {
 pub struct Unanswered;
 
 impl Shard {
-    /// A shard whose commands go to `send`, which never blocks.
+    /// A shard with this UDP port whose commands go to `send`, which never blocks.
     pub fn new(
         index: usize,
+        udp_port: u16,
         send: impl Fn(Command) -> Result<(), ShardBusy> + Send + Sync + 'static,
     ) -> Self {
-        Self { index, send: Arc::new(send) }
+        Self { index, udp_port, send: Arc::new(send) }
     }
 
     /// Its index.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Its UDP port.
+    pub fn udp_port(&self) -> u16 {
+        self.udp_port
     }
 
     /// Queues a command; a full queue is tried again for [`DELIVERY_TIMEOUT`].
@@ -63,7 +70,7 @@ impl Shard {
 impl From<&ShardHandle> for Shard {
     fn from(handle: &ShardHandle) -> Self {
         let handle = handle.clone();
-        Self::new(handle.index(), move |command| handle.send(command))
+        Self::new(handle.index(), handle.udp_port(), move |command| handle.send(command))
     }
 }
 
@@ -89,7 +96,7 @@ mod tests {
     async fn a_full_queue_is_tried_again() {
         let attempts = Arc::new(AtomicUsize::new(0));
         let counted = attempts.clone();
-        let shard = Shard::new(0, move |command| match counted.fetch_add(1, Ordering::Relaxed) {
+        let shard = Shard::new(0, 5000, move |command| match counted.fetch_add(1, Ordering::Relaxed) {
             0..10 => Err(ShardBusy(command)),
             _ => Ok(()),
         });
@@ -99,13 +106,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_stays_full_gives_the_command_back() {
-        let shard = Shard::new(0, |command| Err(ShardBusy(command)));
+        let shard = Shard::new(0, 5000, |command| Err(ShardBusy(command)));
         assert!(matches!(shard.deliver(Command::Shutdown).await, Err(ShardBusy(Command::Shutdown))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_question_without_an_answer_ends() {
-        let shard = Shard::new(0, |command| {
+        let shard = Shard::new(0, 5000, |command| {
             std::mem::forget(command);
             Ok(())
         });

@@ -10,21 +10,27 @@ use lanecast_shard::{ShardStatistics, StreamId, StreamStatistics};
 use crate::api::State as StreamState;
 use crate::control_plane::ControlPlane;
 use crate::registry::Registry;
+use crate::webrtc::{Counters, TcpOutcome};
 
 /// Counters and gauges, per shard and per stream.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, &'static str); 1], String) {
     let statistics = control.statistics().await;
-    let text = render(&control.registry(), &statistics);
+    let text = render(&control.registry(), &statistics, control.webrtc().counters());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-fn render(registry: &Registry, statistics: &[(usize, Option<ShardStatistics>)]) -> String {
+fn render(
+    registry: &Registry,
+    statistics: &[(usize, Option<ShardStatistics>)],
+    counters: &Counters,
+) -> String {
     let mut page = Page(String::new());
     page.one("lanecast_build_info", "gauge", "The program.", &label("version", env!("CARGO_PKG_VERSION")), 1);
     page.one("lanecast_streams", "gauge", "Streams.", "", registry.stream_count());
     page.one("lanecast_sessions", "gauge", "Viewer sessions.", "", registry.session_count());
+    page.webrtc(registry, counters);
     page.shards(statistics);
     page.states(registry);
     page.streams(registry, statistics);
@@ -49,6 +55,23 @@ impl Page {
     fn one(&mut self, name: &str, kind: &str, help: &str, labels: &str, value: impl Display) {
         self.head(name, kind, help);
         self.sample(name, labels, value);
+    }
+
+    fn webrtc(&mut self, registry: &Registry, counters: &Counters) {
+        let sessions = registry.webrtc_session_count();
+        self.one("lanecast_webrtc_sessions", "gauge", "Viewer sessions by WebRTC.", "", sessions);
+        let help = "WebRTC offers that were answered.";
+        self.one("lanecast_webrtc_offers_answered_total", "counter", help, "", counters.answered());
+        self.head("lanecast_webrtc_offers_refused_total", "counter", "WebRTC offers that were refused.");
+        for (cause, count) in counters.refused() {
+            self.sample("lanecast_webrtc_offers_refused_total", &label("cause", cause), count);
+        }
+        let help = "Connections of ICE-TCP, by what they came to.";
+        self.head("lanecast_ice_tcp_connections_total", "counter", help);
+        for outcome in TcpOutcome::ALL {
+            let labels = label("outcome", outcome.label());
+            self.sample("lanecast_ice_tcp_connections_total", &labels, counters.tcp(outcome));
+        }
     }
 
     fn shards(&mut self, statistics: &[(usize, Option<ShardStatistics>)]) {
@@ -180,7 +203,9 @@ mod tests {
             streams: vec![(id, counters), gone],
             ..Default::default()
         };
-        render(&registry, &[(0, Some(shard)), (1, None)])
+        let webrtc = Counters::default();
+        webrtc.count_refused("no_video");
+        render(&registry, &[(0, Some(shard)), (1, None)], &webrtc)
     }
 
     #[test]
@@ -188,6 +213,9 @@ mod tests {
         let page = page();
         for line in [
             "lanecast_streams 1",
+            "lanecast_webrtc_sessions 0",
+            "lanecast_webrtc_offers_refused_total{cause=\"no_video\"} 1",
+            "lanecast_ice_tcp_connections_total{outcome=\"attached\"} 0",
             "lanecast_shard_up{shard=\"0\"} 1",
             "lanecast_shard_up{shard=\"1\"} 0",
             "lanecast_shard_cpu_seconds_total{shard=\"0\"} 1.5",

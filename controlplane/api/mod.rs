@@ -4,12 +4,16 @@ pub mod health;
 pub mod metrics;
 pub mod page;
 pub mod recordings;
+mod session_statistics;
 pub mod sessions;
 mod stream_body;
 mod stream_view;
 pub mod streams;
 pub mod webrtc_client;
+pub mod webrtc;
+pub mod whep;
 pub mod wsc_rtp;
 
+pub use session_statistics::{SessionStatisticsView, WebRtcStatisticsView};
 pub use stream_body::{CreateStream, InputBody, PatchStream};
 pub use stream_view::{ActiveInput, InputView, State, StreamView};

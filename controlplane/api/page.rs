@@ -16,7 +16,7 @@ use crate::control_plane::ControlPlane;
 #[utoipa::path(get, path = "/", tag = "health", responses(
     (status = 200, description = "HTML", body = String, content_type = "text/html")))]
 pub async fn page(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, String); 3], Html<String>) {
-    let views: Vec<StreamView> = control.registry().streams().map(|(_, stream)| stream.into()).collect();
+    let views = StreamView::all(&control.registry());
     let nonce = Uuid::new_v4().simple().to_string();
     let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'");
     let headers = [
@@ -106,7 +106,7 @@ mod tests {
         let mut registry = Registry::new(1);
         let id = SourceId::Text("<script>\"'&/".into());
         registry.insert(id, definition("rtsp://cam/?token=abcd&x='<b>"), true).unwrap();
-        let views: Vec<StreamView> = registry.streams().map(|(_, stream)| stream.into()).collect();
+        let views = StreamView::all(&registry);
         let page = render(&views, "n");
         assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;/"));
         assert!(page.contains("href=\"/streams/%3Cscript%3E%22%27%26%2F\""));

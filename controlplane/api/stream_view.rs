@@ -2,12 +2,13 @@
 
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
+use lanecast_shard::StreamId;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::definition::{InputDefinition, Transport};
-use crate::registry::Stream;
+use crate::registry::{Registry, Stream};
 use crate::shown_url::shown_url;
 use crate::source_id::SourceId;
 
@@ -38,7 +39,7 @@ pub struct StreamView {
     pub height: Option<u32>,
     /// Start of the recording in Unix milliseconds; `null` while nothing is recorded.
     pub recording_start_time: Option<i64>,
-    /// Ids of its WebRTC sessions.
+    /// Ids of its WebRTC sessions, the oldest first.
     pub webrtc_sessions: Vec<Uuid>,
     /// Viewers now, of all kinds.
     pub viewers: usize,
@@ -94,8 +95,14 @@ impl From<StreamState> for State {
     }
 }
 
-impl From<&Stream> for StreamView {
-    fn from(stream: &Stream) -> Self {
+impl StreamView {
+    /// All streams, the oldest first.
+    pub fn all(registry: &Registry) -> Vec<Self> {
+        registry.streams().map(|(id, stream)| Self::new(registry, id, stream)).collect()
+    }
+
+    /// A stream of the registry, as it is now.
+    pub fn new(registry: &Registry, id: StreamId, stream: &Stream) -> Self {
         let inputs: Vec<InputView> = stream.definition.inputs.iter().map(InputView::from).collect();
         let status = &stream.status;
         let active = status.active_input.and_then(|index| inputs.get(index));
@@ -111,7 +118,7 @@ impl From<&Stream> for StreamView {
             width: status.width,
             height: status.height,
             recording_start_time: None,
-            webrtc_sessions: Vec::new(),
+            webrtc_sessions: registry.webrtc_sessions(id).collect(),
             viewers: stream.viewers,
             shard: stream.shard,
             rtsp_inputs: inputs,

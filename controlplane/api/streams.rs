@@ -47,8 +47,7 @@ pub async fn create(
 /// All streams, the oldest first.
 #[utoipa::path(get, operation_id = "list_streams", path = "/streams", tag = "streams", responses((status = 200, body = StreamList)))]
 pub async fn list(State(control): State<Arc<ControlPlane>>) -> Json<StreamList> {
-    let streams = control.registry().streams().map(|(_, stream)| StreamView::from(stream)).collect();
-    Json(StreamList { streams })
+    Json(StreamList { streams: StreamView::all(&control.registry()) })
 }
 
 /// One stream.
@@ -62,8 +61,9 @@ pub async fn read(
     State(control): State<Arc<ControlPlane>>,
     ApiPath(source_id): ApiPath<String>,
 ) -> Result<Json<StreamView>, ApiError> {
-    let (_, stream) = control.stream(&source_id)?;
-    Ok(Json(StreamView::from(&stream)))
+    let registry = control.registry();
+    let (id, stream) = registry.find(&source_id).ok_or_else(|| ApiError::unknown_stream(&source_id))?;
+    Ok(Json(StreamView::new(&registry, id, stream)))
 }
 
 /// Changes a stream without dropping its viewers; what is absent stays.
@@ -110,5 +110,5 @@ pub async fn remove(
 fn view(control: &ControlPlane, id: StreamId) -> Result<Json<StreamView>, ApiError> {
     let registry = control.registry();
     let stream = registry.stream(id).ok_or_else(|| ApiError::busy("the stream has just been removed"))?;
-    Ok(Json(StreamView::from(stream)))
+    Ok(Json(StreamView::new(&registry, id, stream)))
 }

@@ -20,9 +20,8 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 use tungstenite::handshake::derive_accept_key;
 use url::form_urlencoded;
-use uuid::Uuid;
 
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, random_session};
 use crate::http::{ApiError, ApiPath, Connection, ErrorBody, Peer};
 
 /// Starts a WSC-RTP session: raw RTP by UDP after a hole punch, or in binary frames.
@@ -50,7 +49,7 @@ pub async fn connect(
     let force_websocket_transport = force_websocket_transport(request.uri().query().unwrap_or_default())?;
     let (peer, upgrade) = connection(&mut request)?;
     let session = random_session()?;
-    control.open_session(session, stream)?;
+    control.open_session(session, stream, None)?;
     let viewer = Viewer { stream, session, peer, force_websocket_transport };
     tokio::spawn(viewer.hand_over(control, upgrade));
     Ok(switching_protocols(&key))
@@ -156,13 +155,6 @@ fn connection(request: &mut Request) -> Result<(Peer, OnUpgrade), ApiError> {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // HTTP/1.0 knows no upgrade, and hyper then offers none.
     peer.zip(upgrade).ok_or_else(ApiError::upgrade_required)
-}
-
-/// All 128 bits are random: it is a token first, and only written as a UUID.
-fn random_session() -> Result<SessionId, ApiError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(format!("no random numbers: {error}")))?;
-    Ok(Uuid::from_bytes(bytes))
 }
 
 fn switching_protocols(key: &HeaderValue) -> Response<Body> {

@@ -7,10 +7,12 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use lanecast_webrtc::negotiation::NegotiationError;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 use utoipa::ToSchema;
 
+use crate::shards::Unanswered;
 use crate::source_id::SourceId;
 use crate::store::StoreError;
 
@@ -79,6 +81,15 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_query", message)
     }
 
+    /// 400: the body is no SDP that we can read.
+    pub fn invalid_sdp(reason: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_sdp",
+            format!("The SDP cannot be read: {}.", reason.trim_end_matches('.')),
+        )
+    }
+
     /// 404: no such stream.
     pub fn unknown_stream(path_text: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_stream", format!("There is no stream {path_text:?}."))
@@ -111,6 +122,24 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
+    /// 412: the ICE session is no longer the one that the request means.
+    pub fn precondition_failed() -> Self {
+        let message = "If-Match does not hold the entity tag of the session's ICE session.";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
+    /// 428: the request must say which ICE session it means.
+    pub fn precondition_required() -> Self {
+        let message = "If-Match is missing: send the entity tag of the ICE session, or * to restart ICE.";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", message)
+    }
+
+    /// 415: a body of another media type was expected.
+    pub fn unsupported_media_type(expected: &str) -> Self {
+        let message = format!("The body must come with Content-Type: {expected}.");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
     /// 426: the resource is a WebSocket.
     pub fn upgrade_required() -> Self {
         let message = "This is a WebSocket endpoint: send a WebSocket upgrade of version 13.";
@@ -119,11 +148,16 @@ impl ApiError {
             .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
-    /// 429: a bound is reached.
-    pub fn too_many(what: &str, limit: usize) -> Self {
-        let code = if what == "streams" { "too_many_streams" } else { "too_many_sessions" };
-        let message = format!("The server takes at most {limit} {what}.");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, code, message).with_retry_after()
+    /// 429: the bound of streams is reached.
+    pub fn too_many_streams(limit: usize) -> Self {
+        let message = format!("The server takes at most {limit} streams.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", message).with_retry_after()
+    }
+
+    /// 429: a bound of sessions is reached, of `whom` the sentence says.
+    pub fn too_many_sessions(whom: &str, limit: usize) -> Self {
+        let message = format!("{whom} takes at most {limit} sessions of this kind.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sessions", message).with_retry_after()
     }
 
     /// 503: not now.
@@ -188,6 +222,29 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<NegotiationError> for ApiError {
+    fn from(error: NegotiationError) -> Self {
+        let code = match error {
+            NegotiationError::NoVideo => "no_video",
+            NegotiationError::CodecNotOffered { .. } => "codec_not_offered",
+            NegotiationError::Unsupported(_) => "unsupported_offer",
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, sentence(&error.to_string()))
+    }
+}
+
+impl From<Unanswered> for ApiError {
+    fn from(_: Unanswered) -> Self {
+        Self::busy("the shard does not answer")
+    }
+}
+
+impl From<getrandom::Error> for ApiError {
+    fn from(error: getrandom::Error) -> Self {
+        Self::internal(format!("no random numbers: {error}"))
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self {
@@ -196,4 +253,12 @@ impl From<StoreError> for ApiError {
             ..Self::internal(error.to_string())
         }
     }
+}
+
+/// A reason as a sentence: a capital first, one full stop last.
+fn sentence(reason: &str) -> String {
+    let reason = reason.trim().trim_end_matches('.');
+    let mut chars = reason.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
 }

@@ -55,18 +55,36 @@ impl<T: DeserializeOwned> FromRequest<Arc<ControlPlane>> for ApiJson<T> {
     }
 }
 
+/// A text of exactly this media type as the body, at most this long.
+///
+/// # Errors
+/// 415, 413, 408, and 400 where it is no UTF-8.
+pub async fn read_text(
+    request: Request,
+    media_type: &'static str,
+    limit_bytes: usize,
+) -> Result<String, ApiError> {
+    if essence(request.headers()) != media_type {
+        return Err(ApiError::unsupported_media_type(media_type));
+    }
+    let bytes = read_body(request, limit_bytes).await?;
+    String::from_utf8(bytes.into()).map_err(|_| ApiError::invalid_sdp("it is not UTF-8"))
+}
+
+/// The media type without its parameters, in lower case.
+fn essence(headers: &HeaderMap) -> String {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// Only `application/json` (or `+json`): a page of another origin cannot send it without asking first.
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = essence(headers);
     let is_json =
         essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     match is_json {
         true => Ok(()),
-        false => {
-            let message = "The body must be JSON, with Content-Type: application/json.";
-            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
-        }
+        false => Err(ApiError::unsupported_media_type("application/json")),
     }
 }
 

@@ -9,6 +9,7 @@ mod server;
 
 pub use connection::Connection;
 pub use error::{ApiError, ErrorBody};
-pub use extract::{ApiJson, ApiPath, Peer};
+pub use extract::{ApiJson, ApiPath, Peer, read_text};
 pub use router::{openapi_json, router};
 pub use server::{ServerLimits, bind, serve};
+pub(crate) use server::{pause_after, told};

@@ -144,7 +144,7 @@ async fn run(
 }
 
 /// Returns when the server is told to stop, or its sender is gone.
-async fn told(stopping: &mut watch::Receiver<bool>) {
+pub(crate) async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
@@ -162,7 +162,7 @@ async fn refuse(mut stream: TcpStream, _refusal: OwnedSemaphorePermit) {
 }
 
 /// Out of file descriptors or memory: trying at once again would only burn the core.
-async fn pause_after(error: &io::Error) {
+pub(crate) async fn pause_after(error: &io::Error) {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {}
         _ => {

@@ -1,7 +1,7 @@
 //! A server without media: the real control plane over shards that are threads answering commands.
 
 use std::collections::HashMap;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -15,10 +15,14 @@ use lanecast::control_plane::{ControlPlane, Limits};
 use lanecast::http::router;
 use lanecast::shards::Shard;
 use lanecast::store::Store;
+use lanecast::webrtc::{Listening, WebRtc};
 use lanecast_shard::{
-    Command, Event, SessionError, SessionId, SessionMode, ShardBusy, ShardStatistics, StreamConfig, StreamId,
-    StreamStatistics,
+    AttachIceTcp, Command, Event, SessionError, SessionId, SessionMode, SessionStatistics, ShardBusy,
+    ShardStatistics, StreamConfig, StreamId, StreamStatistics,
 };
+use lanecast_webrtc::ice::IceCredentials;
+use lanecast_webrtc::negotiation::{Fingerprint, RemoteCandidate};
+use lanecast_webrtc::peer::{PeerConfig, PeerStatistics};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -29,10 +33,21 @@ use tower::ServiceExt;
 pub struct Plane {
     pub streams: HashMap<StreamId, (usize, StreamConfig)>,
     pub sessions: HashMap<SessionId, (StreamId, Option<TcpStream>)>,
-    pub resolved: Vec<(u64, Result<Vec<std::net::SocketAddr>, String>)>,
+    pub resolved: Vec<(u64, Result<Vec<SocketAddr>, String>)>,
     pub attached: Vec<Attached>,
     /// Answer no command while true.
     pub busy: bool,
+    pub webrtc: HashMap<SessionId, PeerConfig>,
+    pub restarts: Vec<(SessionId, IceCredentials, IceCredentials)>,
+    pub candidates: Vec<(SessionId, Vec<RemoteCandidate>)>,
+    pub ice_tcp: Vec<(usize, AttachIceTcp)>,
+    pub stun: Vec<(usize, Option<SocketAddr>)>,
+    /// What WebRTC viewers are told in place of being taken.
+    pub refuse: Option<SessionError>,
+    /// Take WebRTC viewers and never say so.
+    pub silent: bool,
+    /// What is told of every WebRTC session.
+    pub statistics: PeerStatistics,
 }
 
 /// What came with a WebSocket.
@@ -41,7 +56,7 @@ pub struct Attached {
     pub session: SessionId,
     pub stream: StreamId,
     pub buffered: Vec<u8>,
-    pub peer: std::net::SocketAddr,
+    pub peer: SocketAddr,
     pub force_websocket_transport: Option<bool>,
 }
 
@@ -84,7 +99,7 @@ impl Server {
     }
 
     pub async fn over(data_dir: &Path) -> Self {
-        Self::with(data_dir, Limits { body_bytes: 1 << 20, sessions: 100 }, CorsOrigins::Any).await
+        Self::with(data_dir, LIMITS, CorsOrigins::Any).await
     }
 
     pub async fn with(data_dir: &Path, limits: Limits, cors_origins: CorsOrigins) -> Self {
@@ -94,7 +109,7 @@ impl Server {
         let (events, mut receiver) = mpsc::channel(64);
         let (tell, told) = mpsc::unbounded_channel();
         let shards = (0..2).map(|index| shard(index, plane.clone(), events.clone(), tell.clone())).collect();
-        let control = ControlPlane::new(limits, config.source, shards, store);
+        let control = ControlPlane::new(limits, config.source, shards, store, webrtc());
         let taking = control.clone();
         let event_task = tokio::spawn(async move {
             while let Some(event) = receiver.recv().await {
@@ -157,7 +172,7 @@ impl Server {
     /// Puts a session into the registry and the shard, as an upgrade does.
     pub fn open_session(&self, stream: StreamId) -> SessionId {
         let session = SessionId::from_u128(self.plane().sessions.len() as u128 + 1);
-        self.control.open_session(session, stream).unwrap();
+        self.control.open_session(session, stream, None).unwrap();
         self.plane().sessions.insert(session, (stream, None));
         session
     }
@@ -179,6 +194,21 @@ impl Server {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// More than a test needs, unless it is about them.
+pub const LIMITS: Limits =
+    Limits { body_bytes: 1 << 20, wsc_sessions: 100, webrtc_sessions: 100, webrtc_sessions_per_stream: 100 };
+
+/// A machine with one private and one public address.
+fn webrtc() -> WebRtc {
+    let fingerprint = Fingerprint { algorithm: "sha-256".into(), bytes: vec![7; 32] };
+    let listening = Listening {
+        udp_bind: [127, 0, 0, 1].into(),
+        tcp: Some(([127, 0, 0, 1], 5000).into()),
+        public_addresses: vec![[203, 0, 113, 9].into()],
+    };
+    WebRtc::new(fingerprint, listening, 2)
 }
 
 pub fn request(method: Method, path: &str) -> hyper::http::request::Builder {
@@ -203,7 +233,7 @@ fn shard(
             let _ = tell.send(name);
         }
     });
-    Shard::new(index, move |command| match plane.lock().unwrap().busy {
+    Shard::new(index, 5000 + index as u16, move |command| match plane.lock().unwrap().busy {
         true => Err(ShardBusy(command)),
         false => send.send(command).map_err(|error| ShardBusy(error.0)),
     })
@@ -238,8 +268,48 @@ fn take(index: usize, command: Command, plane: &mut Plane) -> (&'static str, Vec
             });
             ("attach", Vec::new())
         }
+        Command::AttachWebRtc { attach, reply } => {
+            if let Some(error) = plane.refuse {
+                let _ = reply.send(Err(error));
+                return ("attach", Vec::new());
+            }
+            plane.sessions.insert(attach.session, (attach.stream, None));
+            plane.webrtc.insert(attach.session, attach.peer);
+            if !plane.silent {
+                // Nobody listens where a test leaves half-way.
+                let _ = reply.send(Ok(()));
+            }
+            ("attach", Vec::new())
+        }
+        Command::AttachIceTcp(attach) => {
+            plane.ice_tcp.push((index, *attach));
+            ("ice-tcp", Vec::new())
+        }
+        Command::RestartIce { session, local, remote, reply } => {
+            let known = plane.webrtc.contains_key(&session);
+            plane.restarts.push((session, local, remote));
+            let _ = reply.send(if known { Ok(()) } else { Err(SessionError::Unknown) });
+            ("restart", Vec::new())
+        }
+        Command::AddCandidates { session, candidates } => {
+            plane.candidates.push((session, candidates));
+            ("candidates", Vec::new())
+        }
+        Command::UseStunServer { address } => {
+            plane.stun.push((index, address));
+            ("stun", Vec::new())
+        }
+        Command::ReadSession { session, reply } => {
+            let statistics = match plane.webrtc.contains_key(&session) {
+                true => Some(SessionStatistics::WebRtc(Box::new(plane.statistics.clone()))),
+                false => plane.sessions.get(&session).map(|_| SessionStatistics::Wsc),
+            };
+            let _ = reply.send(statistics.ok_or(SessionError::Unknown));
+            ("read", Vec::new())
+        }
         Command::EndSession { session, reason, reply } => {
             let ended = plane.sessions.remove(&session);
+            plane.webrtc.remove(&session);
             let _ = reply.send(ended.as_ref().map(drop).ok_or(SessionError::Unknown));
             let event = |(stream, _)| Event::SessionEnded { stream, session, reason };
             ("end", ended.map(event).into_iter().collect())

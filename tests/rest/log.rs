@@ -52,6 +52,7 @@ async fn a_failing_stream_leaks_nothing() {
         codec: None,
         width: None,
         height: None,
+        profile_level_id: None,
     };
     server.emit(Event::StreamChanged { stream, status }).await;
     let shown = [

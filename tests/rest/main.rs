@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod harness;
+mod ice_tcp;
 mod log;
+mod offers;
 mod openapi;
 mod robustness;
 mod server;
 mod sessions;
 mod streams;
 mod utilities;
+mod webrtc;
+mod whep;

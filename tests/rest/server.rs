@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::harness::Server;
+use crate::harness::{LIMITS, Server};
 
 struct Listening {
     server: Server,
@@ -23,7 +23,7 @@ struct Listening {
 
 async fn listen(bind_to: &str, connections: usize, header_timeout: Duration) -> Listening {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits { body_bytes: 1 << 20, sessions: 2 };
+    let limits = Limits { wsc_sessions: 2, ..LIMITS };
     let server = Server::with(directory.path(), limits, CorsOrigins::Any).await;
     let listener = bind(bind_to.parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();

@@ -17,6 +17,7 @@ fn status(state: StreamState, reason: Option<&str>) -> StreamStatus {
         codec: Some(Codec::H265),
         width: Some(1920),
         height: Some(1080),
+        profile_level_id: None,
     }
 }
 

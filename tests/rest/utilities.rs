@@ -6,7 +6,7 @@ use lanecast::config::CorsOrigins;
 use lanecast::control_plane::Limits;
 use serde_json::json;
 
-use crate::harness::{Server, request};
+use crate::harness::{LIMITS, Server, request};
 
 #[tokio::test]
 async fn health_tells_the_version() {
@@ -81,7 +81,7 @@ async fn any_page_may_call_without_cookies() {
 async fn other_pages_may_not_where_the_operator_named_some() {
     let directory = tempfile::tempdir().unwrap();
     let origins = CorsOrigins::Only(vec!["https://a.example".into()]);
-    let server = Server::with(directory.path(), Limits { body_bytes: 1024, sessions: 1 }, origins).await;
+    let server = Server::with(directory.path(), Limits { body_bytes: 1024, ..LIMITS }, origins).await;
     let answer = server.send(preflight("https://a.example")).await;
     assert_eq!(answer.headers["access-control-allow-origin"], "https://a.example");
     let answer = server.send(preflight("https://b.example")).await;

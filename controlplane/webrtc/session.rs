@@ -1,0 +1,222 @@
+//! A session's way: offer → negotiated → counted in → attached to its shard → answer. What fails half-way leaves nothing.
+
+use std::net::IpAddr;
+
+use lanecast_shard::{AttachWebRtc, Command, SessionError, SessionId, StreamId};
+use lanecast_webrtc::ice::IceCredentials;
+use lanecast_webrtc::negotiation::{
+    LocalDescription, Negotiated, Offer, RemoteCandidate, StreamMedia, write_answer, write_trickle_fragment,
+};
+use lanecast_webrtc::peer::{MediaConfig, PeerConfig, RtxConfig};
+use tracing::debug;
+
+use super::identity::{Identity, random_credentials};
+use crate::control_plane::{ControlPlane, random_session};
+use crate::http::ApiError;
+use crate::registry::{IceSession, Stream};
+use crate::shards::{Shard, Unanswered};
+use lanecast_protocol::codec::Codec;
+
+/// A session that was opened.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its id.
+    pub session: SessionId,
+    /// Our SDP.
+    pub answer: String,
+    /// Names its ICE session.
+    pub ufrag: String,
+}
+
+/// A session whose ICE was restarted.
+#[derive(Debug)]
+pub struct Restarted {
+    /// Our side, as `application/trickle-ice-sdpfrag`.
+    pub fragment: String,
+    /// Names the new ICE session.
+    pub ufrag: String,
+}
+
+/// Reads an offer within our bounds.
+///
+/// # Errors
+/// 400 and 413.
+pub fn parse_offer(sdp: &str) -> Result<Offer, ApiError> {
+    match sdp.len() <= OFFER_BYTES_MAX {
+        true => Offer::parse(sdp).map_err(|error| ApiError::invalid_sdp(&error.to_string())),
+        false => Err(ApiError::body_too_large(OFFER_BYTES_MAX)),
+    }
+}
+
+impl ControlPlane {
+    /// Answers an offer to watch the stream that a path calls by this text.
+    ///
+    /// # Errors
+    /// What is wrong with the offer, or why there is no room. Then there is no session.
+    pub async fn answer_offer(
+        &self,
+        path_text: &str,
+        sdp: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Answered, ApiError> {
+        let answered = self.try_answer_offer(path_text, sdp, client).await;
+        match &answered {
+            Ok(_) => self.webrtc().counters().count_answered(),
+            Err(error) => self.webrtc().counters().count_refused(error.code()),
+        }
+        answered
+    }
+
+    async fn try_answer_offer(
+        &self,
+        path_text: &str,
+        sdp: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Answered, ApiError> {
+        let (id, stream) = self.stream(path_text)?;
+        let offer = parse_offer(sdp)?;
+        let negotiated = offer.negotiate(media_of(&stream))?;
+        let shard = self.shard(stream.shard)?;
+        let identity = Identity::random(stream.shard)?;
+        let session = random_session()?;
+        self.open_session(session, id, Some(Box::new(ice_session(&identity.ice, &negotiated))))?;
+        let attach = AttachWebRtc { stream: id, session, peer: peer_config(&identity, &negotiated) };
+        if let Err(error) = attach_to(shard, attach).await {
+            self.registry().close_session(session);
+            return Err(error);
+        }
+        debug!(%session, stream = path_text, shard = shard.index(), "a WebRTC session was opened");
+        let candidates = self.webrtc().candidates(shard, client);
+        let local = LocalDescription {
+            session_number: identity.session_number,
+            ice: &identity.ice,
+            fingerprint: &self.webrtc().fingerprint,
+            candidates: &candidates,
+            ssrc: identity.ssrc,
+            rtx_ssrc: identity.rtx_ssrc,
+            cname: &identity.cname,
+        };
+        let answer = write_answer(&offer, &negotiated, &local);
+        Ok(Answered { session, answer, ufrag: identity.ice.ufrag })
+    }
+
+    /// Gives a session other ICE credentials; `remote` are the viewer's. `agreed` tells whether the request still fits
+    /// what the session has agreed on last.
+    ///
+    /// # Errors
+    /// When it does not, or the session or its shard is gone. Then all stays as it was.
+    pub async fn restart_ice(
+        &self,
+        session: SessionId,
+        shard: &Shard,
+        remote: IceCredentials,
+        client: Option<IpAddr>,
+        agreed: impl FnOnce(&IceSession) -> Result<(), ApiError> + Send,
+    ) -> Result<Restarted, ApiError> {
+        let restarting = self.webrtc().restarting.get(shard.index());
+        let restarting = restarting.ok_or_else(|| ApiError::internal("a shard without a lock"))?;
+        let _restarting = restarting.lock().await;
+        let before = self.ice_session(session)?;
+        agreed(&before)?;
+        let local = random_credentials(shard.index())?;
+        let restart =
+            |reply| Command::RestartIce { session, local: local.clone(), remote: remote.clone(), reply };
+        shard.ask(restart).await.map_err(ApiError::from)?.map_err(|error| of_session(session, error))?;
+        let fragment = write_trickle_fragment(&before.mid, &local, &self.webrtc().candidates(shard, client));
+        let ice = IceSession { ufrag: local.ufrag.clone(), remote, mid: before.mid };
+        self.registry().set_ice_session(session, ice);
+        Ok(Restarted { fragment, ufrag: local.ufrag })
+    }
+
+    /// Tells a session's shard where else the viewer may be.
+    ///
+    /// # Errors
+    /// When the shard takes no command.
+    pub async fn add_candidates(
+        &self,
+        session: SessionId,
+        shard: &Shard,
+        candidates: Vec<RemoteCandidate>,
+    ) -> Result<(), ApiError> {
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let command = Command::AddCandidates { session, candidates };
+        shard.deliver(command).await.map_err(|_| ApiError::from(Unanswered))
+    }
+
+    /// What a WebRTC session agreed on last.
+    ///
+    /// # Errors
+    /// When it is over.
+    pub fn ice_session(&self, session: SessionId) -> Result<IceSession, ApiError> {
+        let registry = self.registry();
+        registry.ice_session(session).cloned().ok_or_else(|| ApiError::unknown_session(session))
+    }
+}
+
+/// What a session's shard says of it.
+pub fn of_session(session: SessionId, error: SessionError) -> ApiError {
+    match error {
+        SessionError::Unknown | SessionError::NotWebRtc => ApiError::unknown_session(session),
+        SessionError::NotRecorded => ApiError::not_recorded(),
+        SessionError::Live => ApiError::session_is_live(),
+        SessionError::Full => ApiError::busy("the shard of the session is full"),
+    }
+}
+
+/// A camera that has not been up yet is most likely H.264.
+fn media_of(stream: &Stream) -> StreamMedia {
+    let codec = stream.status.codec.unwrap_or(Codec::H264);
+    StreamMedia { codec, profile_level_id: stream.status.profile_level_id }
+}
+
+fn ice_session(local: &IceCredentials, negotiated: &Negotiated) -> IceSession {
+    IceSession { ufrag: local.ufrag.clone(), remote: negotiated.ice.clone(), mid: negotiated.mid.clone() }
+}
+
+fn peer_config(identity: &Identity, negotiated: &Negotiated) -> PeerConfig {
+    let rtx = negotiated.rtx.map(|rtx| RtxConfig { payload_type: rtx.payload_type, ssrc: identity.rtx_ssrc });
+    PeerConfig {
+        local: identity.ice.clone(),
+        remote: negotiated.ice.clone(),
+        fingerprints: negotiated.fingerprints.clone(),
+        candidates: negotiated.candidates.clone(),
+        media: MediaConfig {
+            payload_type: negotiated.payload_type,
+            ssrc: identity.ssrc,
+            rtx,
+            transport_cc: negotiated.transport_cc,
+            cname: identity.cname.clone(),
+        },
+    }
+}
+
+async fn attach_to(shard: &Shard, attach: AttachWebRtc) -> Result<(), ApiError> {
+    let (session, stream) = (attach.session, attach.stream);
+    match shard.ask(|reply| Command::AttachWebRtc { attach: Box::new(attach), reply }).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(SessionError::Unknown)) => Err(removed(stream)),
+        Ok(Err(SessionError::Full)) => Err(ApiError::busy("the shard of the stream is full")),
+        Ok(Err(error)) => Err(of_session(session, error)),
+        Err(Unanswered) => {
+            tokio::spawn(end_late(shard.clone(), session));
+            Err(ApiError::busy("the shard of the stream does not answer"))
+        }
+    }
+}
+
+fn removed(stream: StreamId) -> ApiError {
+    debug!(?stream, "an offer came as its stream went");
+    ApiError::busy("the stream has just been removed")
+}
+
+/// A shard that did not answer in time may yet take the session, which nobody would know of.
+async fn end_late(shard: Shard, session: SessionId) {
+    let reason = "its offer was not answered in time".to_owned();
+    // One that is gone has no sessions either; a new one ends by itself when no check comes.
+    let _ = shard.ask(|reply| Command::EndSession { session, reason, reply }).await;
+}
+
+/// A browser's offer has 3 to 10 KiB.
+pub const OFFER_BYTES_MAX: usize = 64 << 10;
