@@ -53,7 +53,6 @@ impl Scene {
     }
 
     fn seal(&mut self) {
-        let slots = self.scratch.chunks_exact_mut(self.scratch.len() / PACKETS);
         let slot_bytes = self.scratch.len() / PACKETS;
         let slots = self.scratch.chunks_exact_mut(slot_bytes);
         for (slot, payload) in slots.zip(self.payload.chunks_exact(PACKET_BYTES - HEADER_BYTES)) {

@@ -9,8 +9,8 @@ pub mod sessions;
 mod stream_body;
 mod stream_view;
 pub mod streams;
-pub mod webrtc_client;
 pub mod webrtc;
+pub mod webrtc_client;
 pub mod whep;
 pub mod wsc_rtp;
 

@@ -20,8 +20,9 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::ApiError;
-use crate::api::{health, metrics, page, recordings, sessions, streams, webrtc_client, wsc_rtp};
-use crate::api::{health, metrics, page, recordings, sessions, streams, webrtc, whep, wsc_rtp};
+use crate::api::{
+    health, metrics, page, recordings, sessions, streams, webrtc, webrtc_client, whep, wsc_rtp,
+};
 use crate::config::CorsOrigins;
 use crate::control_plane::ControlPlane;
 use crate::registry::SessionKind;

@@ -75,12 +75,14 @@ impl ControlPlane {
     ) -> Result<Answered, ApiError> {
         let (id, stream) = self.stream(path_text)?;
         let offer = parse_offer(sdp)?;
-        let negotiated = offer.negotiate(media_of(&stream))?;
+        let media = media_of(&stream);
+        let negotiated = offer.negotiate(media)?;
         let shard = self.shard(stream.shard)?;
         let identity = Identity::random(stream.shard)?;
         let session = random_session()?;
         self.open_session(session, id, Some(Box::new(ice_session(&identity.ice, &negotiated))))?;
-        let attach = AttachWebRtc { stream: id, session, peer: peer_config(&identity, &negotiated) };
+        let peer = peer_config(&identity, &negotiated);
+        let attach = AttachWebRtc { stream: id, session, codec: media.codec, peer };
         if let Err(error) = attach_to(shard, attach).await {
             self.registry().close_session(session);
             return Err(error);

@@ -258,9 +258,9 @@ impl Egress {
 mod tests {
     use lanecast_packet::{RunWriter, WriterConfig};
     use lanecast_protocol::rtp::RtpPacket;
+    use rtc_srtp::context::Context;
     use rtc_srtp::crypto::RTCCryptoProvider as _;
     use rtc_srtp::crypto::providers::RingProvider;
-    use rtc_srtp::context::Context;
     use rtc_srtp::protection_profile::ProtectionProfile;
 
     use super::*;
@@ -297,7 +297,15 @@ mod tests {
                 writer: RunWriter::new(WriterConfig { ssrc: 1, payload_type: 96, first_packet: 500 }),
                 runs: Vec::new(),
                 egress: Egress::new(config, sealer, 0x7ff0),
-                receiver: Context::new(&KEY, &SALT[..salt_bytes], theirs, None, None, RingProvider::new().crypto()).unwrap(),
+                receiver: Context::new(
+                    &KEY,
+                    &SALT[..salt_bytes],
+                    theirs,
+                    None,
+                    None,
+                    RingProvider::new().crypto(),
+                )
+                .unwrap(),
             }
         }
 

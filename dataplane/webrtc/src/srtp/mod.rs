@@ -1,8 +1,6 @@
 //! SRTP and SRTCP (RFC 3711) under the two protection profiles that browsers offer: AEAD_AES_128_GCM (RFC 7714) and
 //! AES_CM_128_HMAC_SHA1_80.
 //!
-//! [`keys`] derives session keys, [`gcm`] and [`cm_sha1`] are the two ciphers, [`rtp`] seals media, [`rtcp`] seals
-//! and opens control packets, [`replay`] remembers which of the peer's were seen. What is in the packets, and who
 //! `keys` derives session keys, `gcm` and `cm_sha1` are the two ciphers, `rtp` seals media, `rtcp` seals
 //! and opens control packets, `replay` remembers which of the peer's were seen. What is in the packets, and who
 //! counts their indices, belongs to the peer. Media of the peer is never opened: viewers send none.
