@@ -10,8 +10,6 @@ const QUIET_MS = 3000;
 const GIVE_UP_MS = 10_000;
 // An API call that takes longer has failed.
 const CALL_MS = 10_000;
-// Candidates are waited for this long: the server learns our address from our checks anyway.
-const GATHER_MS = 100;
 // Pause before another attempt: doubled each time, forgotten after pictures for a while.
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
@@ -132,8 +130,9 @@ class Attempt {
     pc.addEventListener("connectionstatechange", () => this.connectionChanged());
     this.timer = setInterval(() => this.tick(), TICK_MS);
     await pc.setLocalDescription(await pc.createOffer());
-    await gathered(pc);
+    // Our candidates are not waited for: the server learns our address from our checks.
     if (this.ended) return;
+    this.note("Offer made");
     const session = await signalling[lanecast.protocol](lanecast.stream, pc.localDescription.sdp);
     if (this.ended) return endSession(session);
     this.session = session;
@@ -272,15 +271,6 @@ class Attempt {
   }
 }
 
-// Resolves when all candidates are known, or soon.
-function gathered(pc) {
-  if (pc.iceGatheringState === "complete") return Promise.resolve();
-  return new Promise((resolve) => {
-    setTimeout(resolve, GATHER_MS);
-    pc.addEventListener("icegatheringstatechange", () => pc.iceGatheringState === "complete" && resolve());
-  });
-}
-
 // `address:port/protocol` of the candidates in a description.
 function candidates(sdp) {
   const lines = sdp.split(/\r?\n/).filter((line) => line.startsWith("a=candidate:"));
@@ -288,7 +278,8 @@ function candidates(sdp) {
 }
 
 function endpoint(address, port, protocol) {
-  const host = address?.includes(":") ? `[${address}]` : (address ?? "?");
+  // Browsers hide their own address.
+  const host = address?.includes(":") ? `[${address}]` : address || "hidden";
   return `${host}:${port}/${protocol.toLowerCase()}`;
 }
 
@@ -301,7 +292,7 @@ const player = {
   play(stream, protocol) {
     const clickedAt = performance.now();
     this.stop();
-    Object.assign(lanecast, { stream, protocol, attempts: 0, firstFrameMs: null });
+    Object.assign(lanecast, { stream, protocol, attempts: 0 });
     this.pauseMs = FIRST_PAUSE_MS;
     this.problem(null);
     element("stop").disabled = element("full").disabled = false;
@@ -311,7 +302,7 @@ const player = {
 
   try(startedAt = performance.now()) {
     lanecast.attempts += 1;
-    lanecast.stats = {};
+    Object.assign(lanecast, { firstFrameMs: null, stats: {} });
     this.enter("connecting", `Connecting to ${lanecast.stream} …`);
     this.attempt = new Attempt(this, startedAt);
     this.attempt.start();
@@ -500,16 +491,27 @@ function show(id, rows) {
   const list = element(id);
   const wanted = Object.entries(rows).filter(([, value]) => value !== undefined && value !== null && value !== "");
   const terms = new Map([...list.querySelectorAll("dt")].map((term) => [term.textContent, term]));
+  let behind = null;
   for (const [name, value] of wanted) {
-    const term = terms.get(name) ?? list.appendChild(document.createElement("dt"));
-    setText(term, name);
-    if (!terms.delete(name)) list.append(document.createElement("dd"));
-    setText(term.nextElementSibling, String(value));
+    const term = terms.get(name) ?? row(list, name, behind);
+    terms.delete(name);
+    behind = term.nextElementSibling;
+    setText(behind, String(value));
   }
   for (const term of terms.values()) {
     term.nextElementSibling.remove();
     term.remove();
   }
+}
+
+// A new row behind the one whose value is `behind`, or before all.
+function row(list, name, behind) {
+  const term = document.createElement("dt");
+  term.textContent = name;
+  const next = behind ? behind.nextSibling : list.firstChild;
+  list.insertBefore(term, next);
+  list.insertBefore(document.createElement("dd"), next);
+  return term;
 }
 
 // Unchanged text is left alone, so that it can be selected and is not read out again.
