@@ -100,11 +100,8 @@ async fn the_answer_has_every_candidate_of_the_streams_shard() {
         lines.map(shown).collect::<Vec<_>>()
     };
     // The machine's only other address is loopback, which is for clients of this machine.
-    let mut expected = vec![
-        "udp 203.0.113.9 5001 host",
-        "udp 198.51.100.1 777 srflx",
-        "tcp 203.0.113.9 5000 host",
-    ];
+    let mut expected =
+        vec!["udp 203.0.113.9 5001 host", "udp 198.51.100.1 777 srflx", "tcp 203.0.113.9 5000 host"];
     assert_eq!(candidates().await, expected);
     server.emit(Event::Reflexive { shard: 1, address: None }).await;
     expected.retain(|line| !line.contains("srflx"));
@@ -347,11 +344,11 @@ async fn statistics_tell_the_kind_and_units() {
 async fn a_stun_server_is_looked_up_and_told_to_every_shard() {
     let (mut server, _directory) = Server::start().await;
     let stun = StunServer { host: "localhost".into(), port: 3478 };
-    let control = std::sync::Arc::downgrade(&server.control);
-    let task = tokio::spawn(follow_stun_server(control, stun, [0, 0, 0, 0].into()));
+    let task = tokio::spawn(follow_stun_server(server.control.clone(), stun, [0, 0, 0, 0].into()));
     server.until_told("stun").await;
     server.until_told("stun").await;
-    task.abort();
+    server.control.stop();
+    task.await.unwrap();
     let mut told = std::mem::take(&mut server.plane().stun);
     told.sort();
     let address = Some("127.0.0.1:3478".parse().unwrap());
