@@ -327,8 +327,9 @@ impl ControlPlane {
                 tokio::spawn(self.clone().resolve(stream, question, host, port));
             }
             Event::Reflexive { shard, address } => {
-                info!(shard, ?address, "what the STUN server sees");
-                self.webrtc.set_reflexive(shard, address);
+                if self.webrtc.set_reflexive(shard, address) {
+                    info!(shard, ?address, "the STUN server sees the shard at another address");
+                }
             }
             Event::Stopped { shard } => self.handle_stopped(shard),
         }

@@ -18,7 +18,7 @@ use lanecast_shard::{DataPlane, Events, StartError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 #[global_allocator]
@@ -74,18 +74,19 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("cannot restore the streams: {}", error.reason()))?;
     let _demo = if config.demo { Some(start_demo(&control, &listener).await?) } else { None };
     info!(shards = data_plane.shards().len(), "listening on http://{}", listener.local_addr()?);
-    let ice_tcp = ice_tcp.map(|listener| tokio::spawn(serve_ice_tcp(listener, control.clone())));
-    let stun_task = config
-        .webrtc
-        .stun
-        .clone()
-        .map(|server| tokio::spawn(follow_stun_server(Arc::downgrade(&control), server, udp_bind)));
-    let server = tokio::spawn(serve(
+    let mut servers = JoinSet::new();
+    servers.spawn(serve(
         listener,
         router(control.clone(), &config.http.cors_origins),
         ServerLimits { connections: config.http.max_connections, header_timeout: config.http.header_timeout },
         control.stopping(),
     ));
+    if let Some(listener) = ice_tcp {
+        servers.spawn(serve_ice_tcp(listener, control.clone()));
+    }
+    if let Some(server) = config.webrtc.stun.clone() {
+        servers.spawn(follow_stun_server(control.clone(), server, udp_bind));
+    }
     let failed = tokio::select! {
         () = told.wait() => false,
         () = control.all_shards_lost() => true,
@@ -96,16 +97,12 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         std::process::exit(1);
     });
     control.stop();
-    stun_task.inspect(JoinHandle::abort);
     match control.stop_shards(SHARDS_PATIENCE).await {
         true => data_plane.join(),
         false => warn!("a shard did not stop in time"),
     }
     // A task that panicked has already said so.
-    let _ = server.await;
-    if let Some(ice_tcp) = ice_tcp {
-        let _ = ice_tcp.await;
-    }
+    while servers.join_next().await.is_some() {}
     event_task.abort();
     let _ = event_task.await;
     if let Some(control) = Arc::into_inner(control) {

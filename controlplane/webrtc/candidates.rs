@@ -2,7 +2,7 @@
 //!
 //! Public addresses of the settings first, then the interfaces', then what a STUN server saw, then ICE-TCP.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -140,8 +140,8 @@ fn read_interfaces() -> Vec<IpAddr> {
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(Ipv4Addr::from(address.ip())));
-    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(Ipv6Addr::from(address.ip()))))
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
 /// Addresses come and go in seconds at most; a thousand joins a second shall not ask the kernel each.

@@ -53,12 +53,10 @@ impl WebRtc {
         &self.counters
     }
 
-    /// A STUN server sees this shard at this address now.
-    pub fn set_reflexive(&self, shard: usize, address: Option<SocketAddr>) {
+    /// A STUN server sees this shard at this address now. True: that is new.
+    pub fn set_reflexive(&self, shard: usize, address: Option<SocketAddr>) -> bool {
         let mut reflexive = self.reflexive.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = reflexive.get_mut(shard) {
-            *known = address;
-        }
+        reflexive.get_mut(shard).is_some_and(|known| std::mem::replace(known, address) != address)
     }
 
     /// Where this client may reach the shard, best first.

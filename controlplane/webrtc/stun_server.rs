@@ -1,7 +1,7 @@
 //! Keeps the shards' idea of the STUN server: its name is looked up at the start and now and then.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Weak;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lanecast_shard::Command;
@@ -10,26 +10,37 @@ use tracing::{info, warn};
 
 use crate::config::StunServer;
 use crate::control_plane::{ControlPlane, look_up};
+use crate::http::told;
 
-/// Looks the server up again and again and tells the shards when its address changed, until the control plane ends.
-pub async fn follow_stun_server(control: Weak<ControlPlane>, server: StunServer, udp_bind: IpAddr) {
-    let mut told = None;
+/// Looks the server up again and again and tells the shards where it is, until the server is told to stop.
+pub async fn follow_stun_server(control: Arc<ControlPlane>, server: StunServer, udp_bind: IpAddr) {
+    let mut stopping = control.stopping();
+    tokio::select! {
+        () = told(&mut stopping) => {}
+        () = follow(&control, &server, udp_bind) => {}
+    }
+}
+
+async fn follow(control: &ControlPlane, server: &StunServer, udp_bind: IpAddr) {
+    let mut known = None;
     loop {
-        let found = match look_up(&server.host, server.port).await {
-            Ok(addresses) => reachable(&addresses, udp_bind),
-            Err(reason) => {
-                warn!(host = server.host, reason, "the STUN server cannot be found");
-                None
-            }
-        };
-        let Some(control) = control.upgrade() else { return };
+        let found = find(server, udp_bind).await;
         // A name that cannot be found now is no reason to forget where it was.
-        if found.is_some() && found != told && tell(&control, found).await {
+        if found.is_some() && found != known && tell(control, found).await {
             info!(host = server.host, address = ?found, "the STUN server");
-            told = found;
+            known = found;
         }
-        drop(control);
-        sleep(if found.is_some() && found == told { LOOK_UP_PERIOD } else { RETRY_PERIOD }).await;
+        sleep(if found.is_some() && found == known { LOOK_UP_PERIOD } else { RETRY_PERIOD }).await;
+    }
+}
+
+async fn find(server: &StunServer, udp_bind: IpAddr) -> Option<SocketAddr> {
+    match look_up(&server.host, server.port).await {
+        Ok(addresses) => reachable(&addresses, udp_bind),
+        Err(reason) => {
+            warn!(host = server.host, reason, "the STUN server cannot be found");
+            None
+        }
     }
 }
 

@@ -99,15 +99,9 @@ async fn the_answer_has_every_candidate_of_the_streams_shard() {
         };
         lines.map(shown).collect::<Vec<_>>()
     };
-    let mut expected = vec![
-        "udp 203.0.113.9 5001 host",
-        "udp 127.0.0.1 5001 host",
-        "udp 198.51.100.1 777 srflx",
-        "tcp 203.0.113.9 5000 host",
-        "tcp 127.0.0.1 5000 host",
-    ];
-    // Nothing but loopback and the public address there.
-    expected.retain(|line| !line.contains("127.0.0.1"));
+    // The machine's only other address is loopback, which is for clients of this machine.
+    let mut expected =
+        vec!["udp 203.0.113.9 5001 host", "udp 198.51.100.1 777 srflx", "tcp 203.0.113.9 5000 host"];
     assert_eq!(candidates().await, expected);
     server.emit(Event::Reflexive { shard: 1, address: None }).await;
     expected.retain(|line| !line.contains("srflx"));
@@ -289,7 +283,11 @@ async fn a_client_that_leaves_half_way_leaves_a_whole_session_or_none() {
     let body = json!({"offer": BROWSER}).to_string();
     let request = request(Method::POST, "/streams/7/webrtc").header("content-type", "application/json");
     let left = server.send(request.body(Body::from(body)).unwrap());
-    assert!(tokio::time::timeout(Duration::ZERO, left).await.is_err());
+    tokio::select! {
+        biased;
+        answer = left => panic!("too fast to leave: {answer:?}"),
+        () = std::future::ready(()) => {}
+    }
     server.until_told("attach").await;
     let list = server.get("/streams/7").await.json()["webrtc_sessions"].clone();
     let held: Vec<SessionId> = server.plane().webrtc.keys().copied().collect();
@@ -346,11 +344,11 @@ async fn statistics_tell_the_kind_and_units() {
 async fn a_stun_server_is_looked_up_and_told_to_every_shard() {
     let (mut server, _directory) = Server::start().await;
     let stun = StunServer { host: "localhost".into(), port: 3478 };
-    let control = std::sync::Arc::downgrade(&server.control);
-    let task = tokio::spawn(follow_stun_server(control, stun, [0, 0, 0, 0].into()));
+    let task = tokio::spawn(follow_stun_server(server.control.clone(), stun, [0, 0, 0, 0].into()));
     server.until_told("stun").await;
     server.until_told("stun").await;
-    task.abort();
+    server.control.stop();
+    task.await.unwrap();
     let mut told = std::mem::take(&mut server.plane().stun);
     told.sort();
     let address = Some("127.0.0.1:3478".parse().unwrap());

@@ -222,6 +222,8 @@ async fn options_tell_what_can_be_posted_with_and_without_an_origin() {
     let plain = request(Method::OPTIONS, "/streams/7/whep").body(Body::empty()).unwrap();
     let answer = server.send(plain).await;
     assert!(answer.status.is_success());
+    let asterisk = request(Method::OPTIONS, "*").body(Body::empty()).unwrap();
+    assert!(server.send(asterisk).await.status.is_success());
     assert_eq!(
         (&answer.headers["accept-post"], &answer.headers["allow"]),
         (&HeaderValue::from_static(SDP), &HeaderValue::from_static("POST, OPTIONS"))

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::candidate::{Candidate, default_candidate, write_candidates};
+use super::format::Format;
 use super::section::{Section, TRANSPORT_CC_URI};
 use super::{Fingerprint, Negotiated, Offer};
 use crate::ice::IceCredentials;
@@ -39,7 +40,7 @@ pub fn write_answer(offer: &Offer, negotiated: &Negotiated, local: &LocalDescrip
         } else if Some(index) == carrier {
             write_carrier(&mut out, section, local);
         } else {
-            write_rejected(&mut out, section);
+            write_rejected(&mut out, section, local);
         }
         // RFC 8843 section 7.3.2: of a group, only the first section has them.
         if index == carrier.unwrap_or(negotiated.section) {
@@ -83,26 +84,38 @@ fn write_group(out: &mut String, offer: &Offer, negotiated: &Negotiated) {
     }
 }
 
-/// RFC 9429 section 5.3.1: a port of 0 and a format of the offer.
-fn write_rejected(out: &mut String, section: &Section) {
-    line!(out, "m={} 0 {} {}", section.kind, section.protocol, section.first_format);
+/// RFC 9429 section 5.3.1: a port of 0 and a format of the offer. The rest would not be needed, but GStreamer 1.22 and
+/// aiortc 1.16 refuse an answer without credentials, hash and codec in every section, also in a rejected one.
+fn write_rejected(out: &mut String, section: &Section, local: &LocalDescription<'_>) {
+    let format = section.formats.first().map(|it| it.payload_type.to_string());
+    let format = format.as_deref().unwrap_or(&section.first_format);
+    line!(out, "m={} 0 {} {format}", section.kind, section.protocol);
     line!(out, "c=IN IP4 0.0.0.0");
     if let Some(mid) = &section.mid {
         line!(out, "a=mid:{mid}");
     }
     line!(out, "a=inactive");
+    write_transport(out, section, local);
+    if let Some(format) = section.formats.first() {
+        write_format(out, format);
+    }
 }
 
 /// Accepted for its transport; nothing is sent in it.
 fn write_carrier(out: &mut String, section: &Section, local: &LocalDescription<'_>) {
     let Some(format) = section.formats.first() else { return };
-    let payload_type = format.payload_type;
-    write_media(out, section, &[payload_type], local);
+    write_media(out, section, &[format.payload_type], local);
     line!(out, "a=inactive");
     write_transport(out, section, local);
-    line!(out, "a=rtpmap:{payload_type} {}", format.map);
-    if !format.parameters.is_empty() {
-        line!(out, "a=fmtp:{payload_type} {}", format.parameters);
+    write_format(out, format);
+}
+
+/// A format as it is offered.
+fn write_format(out: &mut String, format: &Format) {
+    let Format { payload_type, map, parameters, .. } = format;
+    line!(out, "a=rtpmap:{payload_type} {map}");
+    if !parameters.is_empty() {
+        line!(out, "a=fmtp:{payload_type} {parameters}");
     }
 }
 

@@ -100,7 +100,7 @@ impl Offer {
         }
         let Some(mid) = section.mid.clone() else { return missing("a=mid") };
         let format = section.formats.choose(media)?;
-        let levels = self.transports(section);
+        let levels = self.transports(index);
         if !levels.iter().any(|it| it.rtcp_mux) {
             return missing("a=rtcp-mux");
         }
@@ -138,12 +138,11 @@ impl Offer {
 
     /// Where a section's transport stands: in itself, in the first section of its BUNDLE group (RFC 8843 section 7.1.3
     /// lets a bundle-only section leave it out), or in the session.
-    fn transports<'a>(&'a self, section: &'a Section) -> Vec<&'a Transport> {
-        let tagged = section.tagged.and_then(|index| self.sections.get(index));
-        [Some(&section.transport), tagged.map(|it| &it.transport), Some(&self.transport)]
-            .into_iter()
-            .flatten()
-            .collect()
+    fn transports(&self, section: usize) -> Vec<&Transport> {
+        let own = self.sections.get(section);
+        let tagged = own.and_then(|it| it.tagged).filter(|index| *index != section);
+        let tagged = tagged.and_then(|index| self.sections.get(index));
+        [own, tagged].into_iter().flatten().map(|it| &it.transport).chain([&self.transport]).collect()
     }
 }
 
