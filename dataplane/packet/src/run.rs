@@ -74,8 +74,8 @@ impl Run {
         self.random_access
     }
 
-    /// True for a picture that is shown before one sent earlier and that no other needs (a B-picture): viewers that
-    /// decode in the order of arrival go without.
+    /// True for a picture that is shown before one sent earlier (a B-picture): viewers that show pictures in the order of
+    /// arrival go without.
     pub fn is_out_of_order(&self) -> bool {
         self.out_of_order
     }

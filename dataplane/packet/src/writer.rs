@@ -93,7 +93,7 @@ impl RunWriter {
         self.out_of_order = false;
     }
 
-    /// The same for a picture that is shown before one sent earlier and that no other needs.
+    /// The same for a picture that is shown before one sent earlier.
     pub fn begin_out_of_order(&mut self, rtp_timestamp: u32) {
         self.begin_access_unit(rtp_timestamp, false);
         self.out_of_order = true;

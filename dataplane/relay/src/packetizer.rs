@@ -39,7 +39,7 @@ impl Packetizer {
         self.writer.begin_access_unit(rtp_timestamp, random_access);
     }
 
-    /// The same for a picture that is shown before one sent earlier and that no other needs.
+    /// The same for a picture that is shown before one sent earlier.
     pub fn begin_out_of_order(&mut self, rtp_timestamp: u32) {
         self.writer.begin_out_of_order(rtp_timestamp);
     }

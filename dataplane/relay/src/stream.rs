@@ -46,10 +46,10 @@ pub struct StreamCounters {
     pub unstarted_access_units: u64,
     /// Packets made.
     pub packets: u64,
-    /// Access units that are shown before one sent earlier and that no other needs: WebRTC viewers go without.
+    /// Access units that are shown before one sent earlier: WebRTC viewers go without.
     pub out_of_order_access_units: u64,
-    /// Access units that are shown before one sent earlier but that others need: WebRTC viewers get them, and may show few.
-    pub reordered_references: u64,
+    /// Those of them that others refer to: their place is concealed.
+    pub out_of_order_references: u64,
 }
 
 /// One stream.
@@ -287,20 +287,19 @@ impl Stream {
         self.flush_at = Some(now + FLUSH_AFTER);
     }
 
-    /// Counts pictures that are not shown in the order of arrival; true for those that can be left out.
+    /// Counts pictures that are shown before one sent earlier; true for those.
+    ///
+    /// Those that others refer to are left out too: with them Chromium 148 decoded 2 pictures a second of an x264 stream with
+    /// a B-pyramid, without them 18, and its concealment left no trace to be seen.
     fn is_out_of_order(&mut self, timestamp_90k: u32, random_access: bool, disposable: bool) -> bool {
         let late = self.newest_90k.is_some_and(|newest| (timestamp_90k.wrapping_sub(newest) as i32) < 0);
         if random_access || !late {
             self.newest_90k = Some(timestamp_90k);
             return false;
         }
-        let count = if disposable {
-            &mut self.counters.out_of_order_access_units
-        } else {
-            &mut self.counters.reordered_references
-        };
-        *count += 1;
-        disposable
+        self.counters.out_of_order_access_units += 1;
+        self.counters.out_of_order_references += u64::from(!disposable);
+        true
     }
 
     fn finish_unit(&mut self) {

@@ -337,14 +337,11 @@ fn send_sealed(
 /// What an operator should know of the order of a stream's pictures.
 fn order_note(stream: &Stream) -> Option<String> {
     let counters = stream.counters();
-    if counters.reordered_references > 0 {
-        return Some(
-            "the camera sends B-pictures that others refer to: browsers may show few pictures; switch B-pictures off"
-                .to_owned(),
-        );
+    let note =
+        "the camera sends B-pictures, which WebRTC viewers go without: browsers do not reorder pictures";
+    match (counters.out_of_order_access_units, counters.out_of_order_references) {
+        (0, _) => None,
+        (_, 0) => Some(note.to_owned()),
+        (..) => Some(format!("{note}; others refer to some of them, so traces may show: switch them off")),
     }
-    (counters.out_of_order_access_units > 0).then(|| {
-        "the camera sends B-pictures, which WebRTC viewers go without: browsers do not reorder pictures"
-            .to_owned()
-    })
 }
