@@ -234,7 +234,9 @@ impl Session {
         if self.nominated.len() == PATHS_MAX {
             let others = self.nominated.iter().enumerate().filter(|(_, known)| self.path != Some(known.path));
             let silent = others.min_by_key(|(_, known)| known.checked_at).map(|(index, _)| index);
-            silent.into_iter().for_each(|index| drop(self.nominated.swap_remove(index)));
+            if let Some(index) = silent {
+                self.nominated.swap_remove(index);
+            }
         }
         self.nominated.push(nominated);
     }
