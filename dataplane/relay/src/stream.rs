@@ -289,7 +289,7 @@ impl Stream {
 
     /// Counts pictures that are shown before one sent earlier; true for those.
     ///
-    /// Those that others refer to are left out too: with them Chromium 148 decoded 2 pictures a second of an x264 stream with
+    /// Those that others refer to are left out too: with them Chromium 156 decoded 2 pictures a second of an x264 stream with
     /// a B-pyramid, without them 18, and its concealment left no trace to be seen.
     fn is_out_of_order(&mut self, timestamp_90k: u32, random_access: bool, disposable: bool) -> bool {
         let late = self.newest_90k.is_some_and(|newest| (timestamp_90k.wrapping_sub(newest) as i32) < 0);
