@@ -673,7 +673,8 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "log.filter",
-        default: "info",
+        // The DTLS library logs what strangers send, line by line.
+        default: "info,rtc_dtls=off",
         old_variable: None,
         help: "What is logged, like info,lanecast=debug",
     },

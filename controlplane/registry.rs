@@ -56,7 +56,7 @@ pub enum SessionKind {
 /// What both sides of a WebRTC session agreed on last: a trickled candidate or an ICE restart is held against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceSession {
-    /// Our fragment; no other ICE session has it, so it is the entity tag too.
+    /// Our ufrag; no other ICE session has it, so it is the entity tag too.
     pub ufrag: String,
     /// The viewer's credentials.
     pub remote: IceCredentials,

@@ -1,6 +1,6 @@
 //! `/streams/{source_id}/whep` (draft-ietf-wish-whep; what it shares with WHIP is said in RFC 9725).
 //!
-//! The session's entity tag names its ICE session (RFC 9725 section 4.3.1): our fragment, which an ICE restart changes.
+//! The session's entity tag names its ICE session (RFC 9725 section 4.3.1): our ufrag, which an ICE restart changes.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub enum TcpOutcome {
     Incomplete,
     /// The first frame is no binding request.
     NotStun,
-    /// Its fragment names no shard of ours.
+    /// Its ufrag names no shard of ours.
     UnknownUfrag,
     /// The shard takes no command.
     Busy,

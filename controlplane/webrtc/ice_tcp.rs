@@ -1,7 +1,7 @@
 //! ICE-TCP, passive (RFC 6544): the one listener for viewers without UDP.
 //!
 //! A connection shows by its first frame (RFC 4571: two bytes of length) whose it is: a STUN binding request, whose
-//! fragment names the shard. The shard gets the connection and every byte read, and checks the password. All others are
+//! ufrag names the shard. The shard gets the connection and every byte read, and checks the password. All others are
 //! closed without a word, and counted.
 
 use std::collections::HashMap;

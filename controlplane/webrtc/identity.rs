@@ -1,4 +1,4 @@
-//! What is drawn at random for each WebRTC session, and the shard's name in its fragment.
+//! What is drawn at random for each WebRTC session, and the shard's name in its ufrag.
 
 use lanecast_webrtc::ice::IceCredentials;
 
@@ -38,7 +38,7 @@ impl Identity {
     }
 }
 
-/// ICE credentials whose fragment names the shard (RFC 8445 section 5.3).
+/// ICE credentials whose ufrag names the shard (RFC 8445 section 5.3).
 ///
 /// # Errors
 /// When the system has no random numbers.
@@ -49,7 +49,7 @@ pub fn random_credentials(shard: usize) -> Result<IceCredentials, getrandom::Err
     Ok(IceCredentials { ufrag, password: random_text(PASSWORD_CHARS)? })
 }
 
-/// The shard that a fragment of ours names; of a foreign one, any number.
+/// The shard that a ufrag of ours names; of a foreign one, any number.
 pub fn shard_of(ufrag: &str) -> Option<usize> {
     let digit = |byte: u8| ALPHABET.iter().position(|letter| *letter == byte);
     let [high, low, ..] = ufrag.as_bytes() else { return None };
@@ -104,7 +104,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_fragment_names_its_shard() {
+    fn a_ufrag_names_its_shard() {
         for shard in [0, 1, 61, 62, 1023] {
             assert_eq!(shard_of(&random_credentials(shard).unwrap().ufrag), Some(shard));
         }

@@ -18,7 +18,7 @@ async fn listen() -> (Server, tempfile::TempDir, SocketAddr, JoinHandle<()>) {
     (server, directory, address, task)
 }
 
-/// A binding request for this fragment (RFC 8489), its MESSAGE-INTEGRITY left to the shard to check.
+/// A binding request for this ufrag (RFC 8489), its MESSAGE-INTEGRITY left to the shard to check.
 fn binding_request(ufrag: &str) -> Vec<u8> {
     let mut attributes = Vec::new();
     let mut attribute = |kind: u16, value: &[u8]| {
@@ -56,7 +56,7 @@ async fn count(server: &Server, outcome: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_check_reaches_the_shard_that_its_fragment_names() {
+async fn a_check_reaches_the_shard_that_its_ufrag_names() {
     let (mut server, _directory, address, _task) = listen().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();

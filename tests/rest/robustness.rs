@@ -5,6 +5,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::harness::Server;
+use crate::offers::BROWSER;
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -38,6 +39,7 @@ fn any_object() -> impl Strategy<Value = String> {
         Just("transport"),
         Just("timestamp"),
         Just("speed"),
+        Just("offer"),
     ];
     prop::collection::hash_map(key, any_json(), 0..6).prop_map(|map| json!(map).to_string())
 }
@@ -61,6 +63,8 @@ fn no_body_is_answered_with_a_fault_of_ours() {
             for answer in [
                 server.post("/streams", &body).await,
                 server.patch("/streams/x", &body).await,
+                server.post("/streams/x/webrtc", &body).await,
+                server.post("/streams/x/webrtc/dvr", &body).await,
                 server.post(&format!("{control}/seek"), &body).await,
                 server.post(&format!("{control}/speed"), &body).await,
             ] {
@@ -84,6 +88,8 @@ fn no_path_is_answered_with_a_fault_of_ours() {
         Just("streams".to_owned()),
         Just("wsc-rtp".to_owned()),
         Just("client-session-control".to_owned()),
+        Just("webrtc".to_owned()),
+        Just("whep".to_owned()),
         Just("swagger-ui".to_owned()),
         Just("..".to_owned()),
         "[a-zA-Z0-9%._~-]{0,6}",
@@ -97,4 +103,47 @@ fn no_path_is_answered_with_a_fault_of_ours() {
         Ok(())
     };
     runner.run(&path, check).unwrap();
+}
+
+/// A browser's offer with some lines gone, doubled, cut off or changed.
+fn any_offer() -> impl Strategy<Value = String> {
+    let change = (0..5_u8, any::<prop::sample::Index>(), ".{0,12}");
+    prop::collection::vec(change, 1..8).prop_map(|changes| {
+        let mut lines: Vec<String> = BROWSER.lines().map(str::to_owned).collect();
+        for (kind, at, text) in changes {
+            let at = at.index(lines.len());
+            match kind {
+                0 => lines[at] = text,
+                1 => lines.insert(at, lines[at].clone()),
+                2 => lines[at] = lines[at].chars().take(text.len()).collect(),
+                3 => lines[at] += &text,
+                _ => lines.swap(0, at),
+            }
+        }
+        lines.join("\r\n") + "\r\n"
+    })
+}
+
+#[test]
+fn every_session_of_a_broken_offer_was_answered() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (server, _directory) = runtime.block_on(Server::start());
+    runtime.block_on(server.add(json!("x")));
+    let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    let check = |offer: String| {
+        runtime.block_on(async {
+            let answer = server.post("/streams/x/webrtc", json!({ "offer": offer })).await;
+            prop_assert!(answer.status.as_u16() < 500, "{offer}: {answer:?}");
+            let expected = usize::from(answer.status == 201);
+            prop_assert_eq!(server.control.registry().webrtc_session_count(), expected);
+            prop_assert_eq!(server.plane().webrtc.len(), expected);
+            if expected == 1 {
+                let session = answer.json()["session_id"].as_str().unwrap().to_owned();
+                let closed = server.delete(&format!("/streams/x/webrtc/{session}")).await;
+                prop_assert_eq!(closed.status.as_u16(), 204);
+            }
+            Ok(())
+        })
+    };
+    runner.run(&any_offer(), check).unwrap();
 }
