@@ -674,7 +674,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "log.filter",
         // The DTLS library logs what strangers send, line by line.
-        default: "info,rtc_dtls=off",
+        default: "info",
         old_variable: None,
         help: "What is logged, like info,lanecast=debug",
     },
