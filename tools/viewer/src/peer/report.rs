@@ -110,7 +110,8 @@ impl Peers {
 
 impl PeerTimings {
     fn of(outcomes: &[Outcome]) -> Self {
-        let waits = |wait: &dyn Fn(&Outcome, PeerOutcome) -> Option<(Moment, Moment)>| {
+        type Ends = Option<(Moment, Moment)>;
+        let waits = |wait: &dyn Fn(&Outcome, PeerOutcome) -> Ends| {
             let waits = outcomes.iter().filter_map(|one| wait(one, one.peer?));
             Percentiles::of_waits(waits.map(|(from, to)| to.since(from)))
         };

@@ -27,8 +27,6 @@ pub struct Traits {
     pub drop_every: Option<u64>,
     /// Sends nothing again.
     pub deaf: bool,
-    /// Ends each session after so many access units.
-    pub units: Option<u64>,
     /// Sends every media packet twice.
     pub repeats: bool,
 }
@@ -146,10 +144,6 @@ impl Session {
             let Some(timeout) = self.drain() else { return };
             let now = Instant::now();
             if self.next_unit.is_some_and(|next| next <= now) {
-                if self.traits.units.is_some_and(|units| units <= self.units) {
-                    self.rtc.disconnect();
-                    return;
-                }
                 self.send_unit(now);
                 continue;
             }
