@@ -34,6 +34,8 @@ counts! {
     lost,
     /// Runs of them.
     gaps,
+    /// Packets that were missing and came back as retransmissions; they are not lost any more.
+    recovered,
     /// Packets that came again.
     duplicates,
     /// Packets that came after a later one.
@@ -86,7 +88,18 @@ impl Counts {
 pub struct Continuity {
     /// Fed by everything below; `lost` shrinks again when a late packet fills its gap.
     pub counts: Counts,
+    form: Form,
     newest: Option<Newest>,
+}
+
+/// What a packet's header may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Payload type 96 and nothing beside the fixed header, as WSC-RTP has it.
+    #[default]
+    Plain,
+    /// Whatever was negotiated.
+    Negotiated,
 }
 
 /// The newest packet in sending order.
@@ -119,13 +132,52 @@ pub enum Place {
 }
 
 impl Continuity {
+    /// Of packets in that form.
+    pub fn new(form: Form) -> Self {
+        Self { form, ..Self::default() }
+    }
+
+    /// Whether a packet is of another access unit than the newest.
+    #[inline]
+    pub fn begins_unit(&self, packet: &Packet<'_>) -> bool {
+        self.newest.is_none_or(|newest| newest.rtp_timestamp != packet.rtp_timestamp())
+    }
+
+    /// Takes note that a missing packet came back: it is not for the access units' checks any more.
+    pub fn handle_recovered(&mut self) {
+        self.counts.recovered += 1;
+        self.counts.lost = self.counts.lost.saturating_sub(1);
+    }
+
+    /// Counts a packet of nothing but padding: it has a sequence number, and is of no access unit.
+    pub fn handle_padding(&mut self, packet: &Packet<'_>, len: usize) {
+        let Some(newest) = self.newest.filter(|newest| newest.ssrc == packet.ssrc()) else { return };
+        let step = packet.sequence_number().wrapping_sub(newest.sequence_number).cast_signed();
+        if step < 1 {
+            self.look_back(packet, newest, step.unsigned_abs());
+            return;
+        }
+        self.counts.packets += 1;
+        self.counts.bytes += len as u64;
+        self.counts.lost += u64::from(step.unsigned_abs()) - 1;
+        self.counts.gaps += u64::from(step > 1);
+        self.newest = Some(Newest {
+            sequence_number: packet.sequence_number(),
+            seen: newest.seen.checked_shl(step.unsigned_abs().into()).unwrap_or(0) | 1,
+            whole: newest.whole && step == 1,
+            ..newest
+        });
+    }
+
     /// Counts a packet and places it.
     #[inline]
     pub fn handle_packet(&mut self, packet: &Packet<'_>, len: usize) -> Place {
         self.counts.packets += 1;
         self.counts.bytes += len as u64;
-        self.counts.other_payload_types += u64::from(packet.payload_type() != PAYLOAD_TYPE);
-        self.counts.decorated_headers += u64::from(!packet.is_plain());
+        if self.form == Form::Plain {
+            self.counts.other_payload_types += u64::from(packet.payload_type() != PAYLOAD_TYPE);
+            self.counts.decorated_headers += u64::from(!packet.is_plain());
+        }
         let Some(newest) = self.newest else { return self.start(packet, true) };
         if packet.ssrc() != newest.ssrc {
             self.counts.ssrc_changes += 1;
@@ -287,6 +339,30 @@ mod tests {
         assert_eq!(continuity.counts.backward_timestamps, 1);
         assert_eq!(continuity.counts.faults(true), 0);
         assert_eq!(continuity.counts.faults(false), 1);
+    }
+
+    #[test]
+    fn padding_takes_a_sequence_number_and_is_of_no_access_unit() {
+        let mut continuity = Continuity::default();
+        feed(&mut continuity, 1, 0, true);
+        let padding = [0xa0, 96, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 4];
+        let packet = Packet::parse(&padding).expect("a packet");
+        assert!(packet.payload().is_empty());
+        continuity.handle_padding(&packet, padding.len());
+        feed(&mut continuity, 3, 3000, true);
+        assert_eq!(continuity.counts.faults(false), 0);
+        assert_eq!((continuity.counts.packets, continuity.counts.whole_access_units), (3, 2));
+        continuity.handle_padding(&packet, padding.len());
+        assert_eq!(continuity.counts.duplicates, 1);
+    }
+
+    #[test]
+    fn what_is_recovered_is_not_lost() {
+        let mut continuity = Continuity::new(Form::Negotiated);
+        feed(&mut continuity, 1, 0, true);
+        feed(&mut continuity, 3, 0, true);
+        continuity.handle_recovered();
+        assert_eq!((continuity.counts.lost, continuity.counts.recovered), (0, 1));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A WSC-RTP client for tests and measurements: one viewer that writes down what it gets, or thousands in one process,
+//! A WSC-RTP and WebRTC client for tests and measurements: one viewer that writes down what it gets, or thousands in one process,
 //! each of which checks it.
 //!
 //! It shares no code with the server, so that it cannot share its mistakes. From the outside in:
@@ -8,6 +8,7 @@
 //! - [`session`] is the machine of the signalling, [`reception`] that of the media; neither has a socket or a clock.
 //! - [`signalling`] and [`receive`] are the sockets; [`message`], [`punch`], [`rtp`], [`nal`] and [`stamp`] read what comes;
 //!   [`continuity`] judges it; [`depacketize`] and [`elementary`] write it out.
+//! - [`peer`] is a viewer by WebRTC instead; it shares what is behind the transport.
 //! - [`process`] and [`drops`] ask the kernel what this process cost and what its sockets lost; [`clock`] is its clock and [`interrupt`] its signals.
 
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod interrupt;
 pub mod load;
 pub mod message;
 pub mod nal;
+pub mod peer;
 pub mod process;
 pub mod punch;
 pub mod receive;

@@ -20,11 +20,9 @@ use crate::process::{Usage, pin_thread};
 use crate::summary::{Findings, Observed, Run, Summary, Window};
 use crate::viewer::{Meters, Outcome, Plan};
 
-/// What is asked of a load.
+/// What is asked of a load, of whatever kind its viewers are.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// What a viewer is.
-    pub plan: Plan,
     /// What the summary says of it; viewers and threads are taken from here.
     pub run: Run,
     /// CPUs that the threads keep to, in turn; empty for any.
@@ -54,12 +52,64 @@ pub enum WindowEnd {
     Packets(u64),
 }
 
-/// Runs it to its end, or to an interrupt.
+/// One thread's viewers.
+pub trait Party: Send + 'static {
+    /// Waits for something to do, at most `wait`, and does it.
+    ///
+    /// # Errors
+    /// When the party as a whole cannot go on.
+    fn turn(&mut self, wait: Duration) -> io::Result<()>;
+
+    /// From here on counts and latencies are the window's.
+    fn open_window(&mut self);
+
+    /// To here counts and latencies were the window's.
+    fn close_window(&mut self);
+
+    /// Ends all sessions and gives what is left.
+    fn finish(self) -> Remains;
+}
+
+/// What is left of a party: the viewers' outcomes, why others could not begin, the meters.
+pub type Remains = (Vec<Outcome>, Vec<String>, Meters);
+
+impl Party for Crowd<()> {
+    fn turn(&mut self, wait: Duration) -> io::Result<()> {
+        Crowd::turn(self, wait)
+    }
+
+    fn open_window(&mut self) {
+        Crowd::open_window(self);
+    }
+
+    fn close_window(&mut self) {
+        Crowd::close_window(self);
+    }
+
+    fn finish(self) -> Remains {
+        Crowd::finish(self)
+    }
+}
+
+/// Runs a load of WSC-RTP viewers to its end, or to an interrupt.
+///
+/// # Errors
+/// As [`run_parties`].
+pub fn run(load: Load, plan: Plan, interrupt: &Interrupt) -> Result<Summary> {
+    let plan = Arc::new(plan);
+    run_parties(load, |roster, progress| Crowd::new(Arc::clone(&plan), roster, progress, ()), interrupt)
+}
+
+/// Runs a load to its end, or to an interrupt; `gather` makes each thread's party.
 ///
 /// # Errors
 /// When a thread or its epoll cannot be had, or the observed process is not there. Failed viewers are in the summary.
-pub fn run(load: Load, interrupt: &Interrupt) -> Result<Summary> {
-    let threads = start_threads(&load)?;
+pub fn run_parties<P: Party>(
+    load: Load,
+    gather: impl Fn(Roster, Arc<Progress>) -> io::Result<P>,
+    interrupt: &Interrupt,
+) -> Result<Summary> {
+    let threads = start_threads(&load, gather)?;
     let host_before = HostDrops::read();
     let director = Director { load: &load, interrupt, threads };
     director.wait_for_joins()?;
@@ -86,8 +136,6 @@ pub fn run(load: Load, interrupt: &Interrupt) -> Result<Summary> {
     }
     Ok(Summary::new(findings))
 }
-
-type Remains = (Vec<Outcome>, Vec<String>, Meters);
 
 /// The main thread's side.
 struct Director<'a> {
@@ -204,8 +252,10 @@ impl Director<'_> {
     }
 }
 
-fn start_threads(load: &Load) -> Result<Threads> {
-    let plan = Arc::new(load.plan.clone());
+fn start_threads<P: Party>(
+    load: &Load,
+    gather: impl Fn(Roster, Arc<Progress>) -> io::Result<P>,
+) -> Result<Threads> {
     let control = Arc::new(Control::default());
     let begin = Moment::now();
     let count = load.run.threads.max(1);
@@ -221,32 +271,31 @@ fn start_threads(load: &Load) -> Result<Threads> {
         };
         let progress = Arc::new(Progress::default());
         threads.progress.push(Arc::clone(&progress));
-        let crowd =
-            Crowd::new(Arc::clone(&plan), roster, progress, ()).context("no epoll or shared socket")?;
+        let party = gather(roster, progress).context("no epoll or shared socket")?;
         let control = Arc::clone(&control);
         let cpu = (!load.cpus.is_empty()).then(|| load.cpus[thread as usize % load.cpus.len()]);
         let handle = thread::Builder::new().name(format!("viewers-{thread}"));
-        threads.handles.push(handle.spawn(move || drive(crowd, &control, cpu)).context("no thread")?);
+        threads.handles.push(handle.spawn(move || drive(party, &control, cpu)).context("no thread")?);
     }
     Ok(threads)
 }
 
-fn drive(mut crowd: Crowd<()>, control: &Control, cpu: Option<usize>) -> io::Result<Remains> {
+fn drive<P: Party>(mut party: P, control: &Control, cpu: Option<usize>) -> io::Result<Remains> {
     if let Some(cpu) = cpu {
         pin_thread(cpu)?;
     }
     let mut stage = JOINING;
     loop {
-        crowd.turn(TURN_WAIT_MAX)?;
+        party.turn(TURN_WAIT_MAX)?;
         let wanted = control.stage.load(Ordering::Acquire);
         if wanted == OVER {
-            return Ok(crowd.finish());
+            return Ok(party.finish());
         }
         if wanted != stage {
             stage = wanted;
             match stage {
-                WINDOW => crowd.open_window(),
-                _ => crowd.close_window(),
+                WINDOW => party.open_window(),
+                _ => party.close_window(),
             }
             control.reached.fetch_add(1, Ordering::Release);
         }

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,16 +14,25 @@ use lanecast_viewer::crowd::SHARED_VIEWERS_MAX;
 use lanecast_viewer::elementary::Elementary;
 use lanecast_viewer::interrupt::Interrupt;
 use lanecast_viewer::load::{self, Load, WindowEnd};
+use lanecast_viewer::nal::Codec;
+use lanecast_viewer::peer;
+use lanecast_viewer::peer::checker::CheckerOptions;
+use lanecast_viewer::peer::dtls::SrtpOffer;
+use lanecast_viewer::peer::light::Conduct;
+use lanecast_viewer::peer::load::PeerLoad;
+use lanecast_viewer::peer::lossy::Loss;
+use lanecast_viewer::peer::watch::PeerWatch;
+use lanecast_viewer::peer::whep::Whep;
 use lanecast_viewer::process::raise_file_limit;
 use lanecast_viewer::punch::Punch;
 use lanecast_viewer::receive::SocketOptions;
-use lanecast_viewer::session::{Conduct, Revision, Transport};
+use lanecast_viewer::session::{self, Revision, Transport};
 use lanecast_viewer::summary::{Run, Summary};
 use lanecast_viewer::viewer::Plan;
 use lanecast_viewer::watch::{self, Watch};
 use url::Url;
 
-/// A WSC-RTP viewer, or thousands, that checks what it gets.
+/// A WSC-RTP or WebRTC viewer, or thousands, that checks what it gets.
 ///
 /// Ends with 0 when all went well, 1 when a session failed or got no packet, 3 when --strict found a fault,
 /// 2 for a bad command line.
@@ -41,6 +51,70 @@ enum Mode {
     Watch(WatchOptions),
     /// Many viewers that add up what they see.
     Load(LoadOptions),
+    /// Viewers by WebRTC, of any server that speaks WHEP.
+    Whep {
+        #[command(subcommand)]
+        mode: WhepMode,
+    },
+}
+
+#[derive(Subcommand)]
+enum WhepMode {
+    /// One full peer that shows what it sees, and repairs what is lost.
+    Watch(WhepWatchOptions),
+    /// Many light peers that add up what they see.
+    Load(WhepLoadOptions),
+}
+
+/// What every WebRTC viewer is.
+#[derive(Args)]
+struct PeerOptions {
+    /// The WHEP endpoint [default: the stream's, at the server].
+    whep: Option<Url>,
+    /// Which SRTP profiles to offer: SHA1_80 and then GCM, as browsers do, or one of them.
+    #[arg(long, value_enum, default_value = "both")]
+    srtp: SrtpOffer,
+    /// What to offer to decode, as h264,h265.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "h264,h265")]
+    codecs: Vec<Codec>,
+    /// A viewer with no packet after so many seconds has failed.
+    #[arg(long, default_value_t = 15.0)]
+    join_timeout: f64,
+}
+
+#[derive(Args)]
+struct WhepWatchOptions {
+    #[command(flatten)]
+    peer: PeerOptions,
+    /// Write the elementary stream, Annex B, to this file; `-` is standard output, and events go to standard error.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Lose that many of 100 media packets at random before the peer sees them.
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// What decides which.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct WhepLoadOptions {
+    #[command(flatten)]
+    peer: PeerOptions,
+    #[command(flatten)]
+    crowd: CrowdOptions,
+    /// In how many threads, beside each of the load's own, offers wait for their answers.
+    #[arg(long, default_value_t = 8)]
+    signalling_threads: usize,
+    /// Ask for what is missing.
+    #[arg(long)]
+    nack: bool,
+    /// Report arrivals by transport-wide sequence numbers, where the server has them.
+    #[arg(long)]
+    twcc: bool,
+    /// After the first picture, authenticate and decrypt one packet, and one access unit's head, in so many.
+    #[arg(long, default_value_t = 64)]
+    open_every: u32,
 }
 
 /// What every viewer is, and how it behaves.
@@ -126,6 +200,23 @@ struct WatchOptions {
 
 #[derive(Args)]
 struct LoadOptions {
+    #[command(flatten)]
+    crowd: CrowdOptions,
+    /// One UDP socket for each viewer, as real clients have, or a few for all of them:
+    /// each viewer then has an address of its own from 127.1.0.0 up (loopback only).
+    #[arg(long, value_enum, default_value = "per-viewer")]
+    sockets: Sockets,
+    /// How many sockets a thread's viewers share.
+    #[arg(long, default_value_t = 4)]
+    shared_sockets: usize,
+    /// A viewer with no packet after so many seconds has failed.
+    #[arg(long, default_value_t = 15.0)]
+    join_timeout: f64,
+}
+
+/// How many viewers, and how they are counted.
+#[derive(Args)]
+struct CrowdOptions {
     /// How many viewers.
     #[arg(long)]
     viewers: u32,
@@ -135,24 +226,14 @@ struct LoadOptions {
     /// CPUs for the threads, in turn, as 1,2.
     #[arg(long, value_delimiter = ',')]
     cpus: Vec<usize>,
-    /// One UDP socket for each viewer, as real clients have, or a few for all of them:
-    /// each viewer then has an address of its own from 127.1.0.0 up (loopback only).
-    #[arg(long, value_enum, default_value = "per-viewer")]
-    sockets: Sockets,
-    /// How many sockets a thread's viewers share.
-    #[arg(long, default_value_t = 4)]
-    shared_sockets: usize,
     /// The pace of joins.
     #[arg(long, default_value_t = 500.0)]
     joins_per_second: f64,
-    /// A viewer with no packet after so many seconds has failed.
-    #[arg(long, default_value_t = 15.0)]
-    join_timeout: f64,
     /// Seconds from the last join to the window.
     #[arg(long, default_value_t = 1.0)]
     settle: f64,
     /// A process whose CPU time in the window is divided by the packets received.
-    #[arg(long)]
+    #[arg(long, visible_alias = "pid")]
     cpu_of: Option<u32>,
     /// A shell command to run before the window opens.
     #[arg(long)]
@@ -186,6 +267,12 @@ fn run(command_line: CommandLine) -> Result<ExitCode> {
     let interrupt = Interrupt::arm().context("signals")?;
     let (summary, media_is_ours) = match mode {
         Some(Mode::Load(options)) => (run_load(&client, options, &interrupt)?, true),
+        Some(Mode::Whep { mode: WhepMode::Watch(options) }) => {
+            (run_whep_watch(&client, options, &interrupt)?, true)
+        }
+        Some(Mode::Whep { mode: WhepMode::Load(options) }) => {
+            (run_whep_load(&client, options, &interrupt)?, true)
+        }
         Some(Mode::Watch(options)) => run_watch(&client, options, &interrupt)?,
         None => run_watch(&client, WatchOptions::default(), &interrupt)?,
     };
@@ -204,45 +291,103 @@ fn run(command_line: CommandLine) -> Result<ExitCode> {
 fn run_load(client: &Client, options: LoadOptions, interrupt: &Interrupt) -> Result<Summary> {
     let mut plan = client.plan()?;
     plan.join_timeout = Some(duration("--join-timeout", options.join_timeout)?);
+    let viewers = options.crowd.viewers;
     let shared = options.sockets == Sockets::Shared && client.transport == Transport::Udp;
     if shared && !(plan.server.is_ipv4() && plan.server.ip().is_loopback()) {
         bail!("--sockets shared needs a server on 127.0.0.1");
     }
-    if shared && (options.viewers > SHARED_VIEWERS_MAX || client.separate_punch) {
+    if shared && (viewers > SHARED_VIEWERS_MAX || client.separate_punch) {
         bail!("--sockets shared takes {SHARED_VIEWERS_MAX} viewers at most, and no --separate-punch");
     }
-    if options.viewers == 0 || !options.joins_per_second.is_normal() || options.joins_per_second < 0.0 {
-        bail!("--viewers and --joins-per-second must be above zero");
-    }
-    let files = raise_file_limit().context("the limit of open files")?;
     let own_socket = client.transport == Transport::Udp && !shared;
     let a_viewer = 1 + u64::from(own_socket) + u64::from(client.separate_punch);
-    let needed = u64::from(options.viewers) * a_viewer + FILES_BESIDE;
-    if needed > files {
-        bail!("{} viewers need {needed} open files, {files} are allowed", options.viewers);
-    }
-    let threads = options.threads.clamp(1, options.viewers);
-    let window = match client.packets {
-        Some(packets) => WindowEnd::Packets(packets),
-        None => WindowEnd::Time(duration("--seconds", client.seconds.unwrap_or(10.0))?),
-    };
     let mut run = client.run();
-    run.viewers = options.viewers;
-    run.threads = threads;
     run.shared_sockets = shared.then_some(options.shared_sockets.max(1));
-    let load = Load {
-        plan,
-        run,
-        cpus: options.cpus,
-        joins_per_second: options.joins_per_second,
-        settle: duration("--settle", options.settle)?,
-        window,
-        observed_pid: options.cpu_of,
-        on_steady: options.on_steady,
-        on_done: options.on_done,
-        verbose: options.verbose,
+    let load = options.crowd.load(client, run, a_viewer)?;
+    load::run(load, plan, interrupt)
+}
+
+fn run_whep_load(client: &Client, options: WhepLoadOptions, interrupt: &Interrupt) -> Result<Summary> {
+    let load = options.crowd.load(client, client.peer_run(&options.peer)?, 1)?;
+    let peers = PeerLoad {
+        exchange: client.exchange(&options.peer)?,
+        signalling_threads: options.signalling_threads,
+        srtp: options.peer.srtp,
+        conduct: Conduct {
+            codecs: options.peer.codecs,
+            nacks: options.nack,
+            transport_feedback: options.twcc,
+            open_every: options.open_every.max(1),
+        },
+        socket_options: client.socket_options(),
+        join_timeout: duration("--join-timeout", options.peer.join_timeout)?,
     };
-    load::run(load, interrupt)
+    peer::load::run(load, peers, interrupt)
+}
+
+fn run_whep_watch(client: &Client, options: WhepWatchOptions, interrupt: &Interrupt) -> Result<Summary> {
+    if !(0.0..=100.0).contains(&options.loss) {
+        bail!("--loss must be from 0 to 100");
+    }
+    let (out, events) = outputs(options.out.as_deref())?;
+    let watch = PeerWatch {
+        exchange: client.exchange(&options.peer)?,
+        run: client.peer_run(&options.peer)?,
+        out,
+        events,
+        seconds: client.seconds.map(|seconds| duration("--seconds", seconds)).transpose()?,
+        packets: client.packets,
+        join_timeout: duration("--join-timeout", options.peer.join_timeout)?,
+        options: CheckerOptions {
+            codecs: options.peer.codecs,
+            srtp: options.peer.srtp,
+            loss: Arc::new(Loss::new(options.loss / 100.0, options.seed)),
+            buffer_bytes: client.receive_buffer,
+        },
+    };
+    peer::watch::run(watch, interrupt)
+}
+
+impl CrowdOptions {
+    /// The load of viewers that take `files` open files each.
+    fn load(self, client: &Client, mut run: Run, files: u64) -> Result<Load> {
+        if self.viewers == 0 || !self.joins_per_second.is_normal() || self.joins_per_second < 0.0 {
+            bail!("--viewers and --joins-per-second must be above zero");
+        }
+        let allowed = raise_file_limit().context("the limit of open files")?;
+        let needed = u64::from(self.viewers) * files + FILES_BESIDE;
+        if needed > allowed {
+            bail!("{} viewers need {needed} open files, {allowed} are allowed", self.viewers);
+        }
+        run.viewers = self.viewers;
+        run.threads = self.threads.clamp(1, self.viewers);
+        Ok(Load {
+            run,
+            cpus: self.cpus,
+            joins_per_second: self.joins_per_second,
+            settle: duration("--settle", self.settle)?,
+            window: match client.packets {
+                Some(packets) => WindowEnd::Packets(packets),
+                None => WindowEnd::Time(duration("--seconds", client.seconds.unwrap_or(10.0))?),
+            },
+            observed_pid: self.cpu_of,
+            on_steady: self.on_steady,
+            on_done: self.on_done,
+            verbose: self.verbose,
+        })
+    }
+}
+
+/// Where the elementary stream goes, and where events go.
+fn outputs(out: Option<&Path>) -> Result<(Option<Elementary>, Box<dyn Write>)> {
+    Ok(match out {
+        None => (None, Box::new(io::stdout())),
+        Some(path) if path == "-" => (Some(Elementary::new(Box::new(io::stdout()))), Box::new(io::stderr())),
+        Some(path) => {
+            let file = File::create(path).with_context(|| path.display().to_string())?;
+            (Some(Elementary::new(Box::new(file))), Box::new(io::stdout()))
+        }
+    })
 }
 
 /// The summary, and whether media was to come to this process.
@@ -252,19 +397,14 @@ fn run_watch(client: &Client, options: WatchOptions, interrupt: &Interrupt) -> R
         bail!("--client-port needs the t5rtp punch");
     }
     plan.client_port = options.client_port;
-    let piped = options.out.as_deref() == Some("-".as_ref());
-    let out: Option<Box<dyn Write>> = match &options.out {
-        None => None,
-        Some(_) if piped => Some(Box::new(io::stdout())),
-        Some(path) => Some(Box::new(File::create(path).with_context(|| path.display().to_string())?)),
-    };
+    let (out, events) = outputs(options.out.as_deref())?;
     let watch = Watch {
         plan,
         run: client.run(),
         sdp_out: options.sdp_out,
-        out: out.map(Elementary::new),
+        out,
         forward: options.forward,
-        events: if piped { Box::new(io::stderr()) } else { Box::new(io::stdout()) },
+        events,
         seconds: client.seconds.map(|seconds| duration("--seconds", seconds)).transpose()?,
         packets: client.packets,
     };
@@ -289,11 +429,7 @@ impl Client {
             url: self.websocket_url(conduct.revision)?,
             authorization: self.token.as_ref().map(|token| format!("Bearer {token}")),
             conduct,
-            socket_options: SocketOptions {
-                buffer_bytes: self.receive_buffer,
-                gro: !self.no_gro,
-                kernel_stamps: !self.no_kernel_stamps,
-            },
+            socket_options: self.socket_options(),
             separate_punch: self.separate_punch,
             client_port: None,
             join_timeout: None,
@@ -304,7 +440,36 @@ impl Client {
         })
     }
 
-    fn conduct(&self) -> Result<Conduct> {
+    fn socket_options(&self) -> SocketOptions {
+        SocketOptions {
+            buffer_bytes: self.receive_buffer,
+            gro: !self.no_gro,
+            kernel_stamps: !self.no_kernel_stamps,
+        }
+    }
+
+    fn whep_url(&self, options: &PeerOptions) -> Result<Url> {
+        if let Some(url) = &options.whep {
+            return Ok(url.clone());
+        }
+        let mut url = self.url.clone();
+        let base = "--url cannot have a path under it";
+        let mut path = url.path_segments_mut().ok().context(base)?;
+        path.pop_if_empty().extend(["streams", &self.stream, "whep"]);
+        drop(path);
+        Ok(url)
+    }
+
+    fn exchange(&self, options: &PeerOptions) -> Result<Arc<Whep>> {
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        Ok(Arc::new(Whep::new(self.whep_url(options)?, authorization)))
+    }
+
+    fn peer_run(&self, options: &PeerOptions) -> Result<Run> {
+        Ok(Run { url: self.whep_url(options)?.into(), transport: Transport::Webrtc, ..self.run() })
+    }
+
+    fn conduct(&self) -> Result<session::Conduct> {
         let revision = self.revision();
         if self.transport == Transport::Websocket && revision == Revision::One {
             bail!("--transport websocket is of revision 2");
@@ -314,7 +479,7 @@ impl Client {
         if self.separate_punch && punch != Punch::OneWay {
             bail!("--separate-punch needs the t5rtp punch");
         }
-        Ok(Conduct {
+        Ok(session::Conduct {
             revision,
             transport: self.transport,
             punch,

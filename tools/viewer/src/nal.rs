@@ -2,10 +2,11 @@
 //!
 //! Putting fragments together again is `depacketize.rs`.
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 /// The two codecs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
     /// AVC.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::Moment;
-use crate::continuity::{Continuity, Counts, Place};
+use crate::continuity::{Continuity, Counts, Form, Place};
 use crate::nal::{Codec, NalKind};
 use crate::rtp::Packet;
 use crate::stamp::Stamp;
@@ -35,6 +35,15 @@ pub enum Start {
     MidGroup,
 }
 
+/// Whether a packet's payload can be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It can.
+    Clear,
+    /// It is encrypted: only its header counts.
+    Sealed,
+}
+
 /// How late an access unit was at its last packet, against the camera's stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
@@ -58,6 +67,11 @@ struct Unit {
 }
 
 impl Reception {
+    /// Of packets in that form.
+    pub fn new(form: Form) -> Self {
+        Self { continuity: Continuity::new(form), ..Self::default() }
+    }
+
     /// Takes the codec from the SDP; before that it is guessed from the first packet.
     pub fn set_codec(&mut self, codec: Codec) {
         self.codec = Some(codec);
@@ -92,17 +106,58 @@ impl Reception {
             self.continuity.counts.not_rtp += 1;
             return None;
         };
-        let Place::InOrder { begins, ends, whole } = self.continuity.handle_packet(&packet, bytes.len())
-        else {
+        self.handle_parsed(&packet, bytes.len(), Sight::Clear, arrived, read)
+    }
+
+    /// The same of a packet that is parsed, and that took `len` bytes on the wire.
+    #[inline]
+    pub fn handle_parsed(
+        &mut self,
+        packet: &Packet<'_>,
+        len: usize,
+        sight: Sight,
+        arrived: Option<Moment>,
+        read: Moment,
+    ) -> Option<Latency> {
+        let Place::InOrder { begins, ends, whole } = self.continuity.handle_packet(packet, len) else {
             return None;
         };
         if begins {
             self.begin_unit(read);
         }
-        if !self.unit.sliced {
-            self.read_unit_head(packet.payload());
+        match sight {
+            Sight::Clear if !self.unit.sliced => self.read_unit_head(packet.payload()),
+            Sight::Clear => {}
+            Sight::Sealed => self.unit.sliced = true,
         }
         if ends { self.end_unit(whole, arrived.unwrap_or(read), read) } else { None }
+    }
+
+    /// Whether a packet is of another access unit than the newest.
+    #[inline]
+    pub fn begins_unit(&self, packet: &Packet<'_>) -> bool {
+        self.continuity.begins_unit(packet)
+    }
+
+    /// Whether the newest access unit has not come to a slice yet.
+    #[inline]
+    pub fn is_in_unit_head(&self) -> bool {
+        !self.unit.sliced
+    }
+
+    /// Takes note of a packet of nothing but padding, that took `len` bytes on the wire.
+    pub fn handle_padding(&mut self, packet: &Packet<'_>, len: usize) {
+        self.continuity.handle_padding(packet, len);
+    }
+
+    /// Takes note that a missing packet came back.
+    pub fn handle_recovered(&mut self) {
+        self.continuity.handle_recovered();
+    }
+
+    /// Takes note of a datagram that is no packet of this session.
+    pub fn handle_foreign(&mut self) {
+        self.continuity.counts.not_rtp += 1;
     }
 
     fn begin_unit(&mut self, read: Moment) {

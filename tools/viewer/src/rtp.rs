@@ -30,6 +30,20 @@ impl<'a> Packet<'a> {
     /// [`NotRtp`] when it is no RTP packet.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, NotRtp> {
+        Self::parse_padded(bytes, bytes.first().is_some_and(|first| first & 0x20 != 0))
+    }
+
+    /// The same of an SRTP packet: its payload is sealed, how long its padding is too, and both are one here.
+    ///
+    /// # Errors
+    /// [`NotRtp`] when it is no RTP packet.
+    #[inline]
+    pub fn parse_sealed(bytes: &'a [u8]) -> Result<Self, NotRtp> {
+        Self::parse_padded(bytes, false)
+    }
+
+    #[inline]
+    fn parse_padded(bytes: &'a [u8], padded: bool) -> Result<Self, NotRtp> {
         if bytes.len() < 12 {
             return Err(NotRtp::Truncated);
         }
@@ -39,8 +53,14 @@ impl<'a> Packet<'a> {
         if (192..=223).contains(&bytes[1]) {
             return Err(NotRtp::Rtcp);
         }
-        let payload = if bytes[0] == 0x80 { &bytes[12..] } else { payload_of_long_header(bytes)? };
+        let payload = if bytes[0] == 0x80 { &bytes[12..] } else { payload_of_long_header(bytes, padded)? };
         Ok(Self { bytes, payload })
+    }
+
+    /// Padding follows the payload.
+    #[inline]
+    pub fn is_padded(&self) -> bool {
+        self.bytes[0] & 0x20 != 0
     }
 
     /// No CSRC, no extension, no padding: as every session must send it.
@@ -86,13 +106,13 @@ impl<'a> Packet<'a> {
     }
 }
 
-fn payload_of_long_header(bytes: &[u8]) -> Result<&[u8], NotRtp> {
+fn payload_of_long_header(bytes: &[u8], padded: bool) -> Result<&[u8], NotRtp> {
     let mut start = 12 + 4 * usize::from(bytes[0] & 0x0f);
     if bytes[0] & 0x10 != 0 {
         let header = bytes.get(start..start + 4).ok_or(NotRtp::Truncated)?;
         start += 4 + 4 * usize::from(u16::from_be_bytes([header[2], header[3]]));
     }
-    let padding = if bytes[0] & 0x20 != 0 { usize::from(bytes[bytes.len() - 1]) } else { 0 };
+    let padding = if padded { usize::from(bytes[bytes.len() - 1]) } else { 0 };
     let end = bytes.len().checked_sub(padding).ok_or(NotRtp::Truncated)?;
     bytes.get(start..end).ok_or(NotRtp::Truncated)
 }
@@ -134,6 +154,7 @@ mod tests {
         padded[0] = 0xa0;
         padded[13] = 200;
         assert_eq!(Packet::parse(&padded).err(), Some(NotRtp::Truncated));
+        assert!(Packet::parse_sealed(&padded).expect("a sealed packet").is_padded());
     }
 
     #[test]

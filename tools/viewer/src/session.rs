@@ -51,6 +51,9 @@ pub enum Transport {
     Udp,
     /// In binary WebSocket frames.
     Websocket,
+    /// In SRTP, to a WebRTC peer.
+    #[value(skip)]
+    Webrtc,
 }
 
 /// What a session wants sent.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::clock::Moment;
 use crate::continuity::Counts;
 use crate::drops::HostDrops;
+use crate::peer::report::Peers;
 use crate::process::Usage;
 use crate::reception::Start;
 use crate::session::Transport;
@@ -37,6 +38,9 @@ pub struct Summary {
     pub receiver: ReceiverLoss,
     /// Waits.
     pub timings: Timings,
+    /// What only WebRTC viewers have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
     /// This process, over its whole life.
     pub process: Usage,
     /// Lost, repeated or broken packets and breaches: what a strict run must not have.
@@ -222,7 +226,9 @@ impl Summary {
         }
         window.finish();
         let breaches = tally(outcomes.iter().flat_map(|outcome| outcome.breaches.iter().copied()));
-        let faults = totals.faults(run.b_frames) + breaches.values().sum::<u64>();
+        let peers = Peers::of(&outcomes);
+        let forged = peers.as_ref().map_or(0, |peers| peers.counts.forged);
+        let faults = totals.faults(run.b_frames) + breaches.values().sum::<u64>() + forged;
         let causes = outcomes.iter().filter_map(|outcome| match &outcome.fate {
             Fate::Failed(cause) => Some(cause.clone()),
             Fate::Running => None,
@@ -236,6 +242,7 @@ impl Summary {
             per_viewer: PerViewer::new(&outcomes),
             receiver: ReceiverLoss::new(&outcomes, &drops, host_drops),
             timings: Timings::new(&outcomes, &meters),
+            peers,
             process: Usage::own(),
             faults,
             run,
@@ -366,7 +373,8 @@ impl Percentiles {
         }
     }
 
-    fn of_waits(waits: impl Iterator<Item = Duration>) -> Self {
+    /// Of single waits.
+    pub fn of_waits(waits: impl Iterator<Item = Duration>) -> Self {
         let mut histogram = new_histogram();
         for wait in waits {
             histogram.saturating_record(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
@@ -378,7 +386,14 @@ impl Percentiles {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { run, sessions, totals, window, per_viewer, receiver, timings, .. } = self;
-        writeln!(f, "{} stream {}: {} viewers, revision {}", run.url, run.stream, run.viewers, run.revision)?;
+        match run.transport {
+            Transport::Webrtc => writeln!(f, "{}: {} viewers, WebRTC", run.url, run.viewers)?,
+            _ => writeln!(
+                f,
+                "{} stream {}: {} viewers, revision {}",
+                run.url, run.stream, run.viewers, run.revision
+            )?,
+        }
         writeln!(
             f,
             "sessions   {} joined, {} failed, {} never got a packet, {} began at random access, {} otherwise, {} fell back",
@@ -426,6 +441,9 @@ impl fmt::Display for Summary {
                 observed.usage.resident_bytes as f64 / 1e6
             )?;
         }
+        if let Some(peers) = &self.peers {
+            write!(f, "{peers}")?;
+        }
         writeln!(f, "ms                          p50      p90      p99    p99.9      max    count")?;
         for (name, percentiles) in [
             ("connect to init", &timings.connect_to_init),
@@ -440,6 +458,9 @@ impl fmt::Display for Summary {
             if percentiles.count > 0 {
                 writeln!(f, "{name:<23}{percentiles}")?;
             }
+        }
+        for (name, percentiles) in self.peers.iter().flat_map(|peers| peers.timings.named()) {
+            writeln!(f, "{name:<23}{percentiles}")?;
         }
         Ok(())
     }
@@ -464,7 +485,7 @@ fn write_counts(f: &mut fmt::Formatter<'_>, name: &str, counts: &Counts) -> fmt:
     writeln!(
         f,
         "{name:<10} {} packets, {:.1} MB, {} access units; lost {} in {} gaps, {} repeated, {} reordered, {} jumps, \
-         {} SSRC changes, {} timestamps back, {} marker faults, {} header faults, {} not RTP",
+         {} recovered, {} SSRC changes, {} timestamps back, {} marker faults, {} header faults, {} not RTP",
         counts.packets,
         counts.bytes as f64 / 1e6,
         counts.access_units,
@@ -473,6 +494,7 @@ fn write_counts(f: &mut fmt::Formatter<'_>, name: &str, counts: &Counts) -> fmt:
         counts.duplicates,
         counts.reordered,
         counts.sequence_jumps,
+        counts.recovered,
         counts.ssrc_changes,
         counts.backward_timestamps,
         counts.missing_markers + counts.early_markers,
@@ -481,7 +503,8 @@ fn write_counts(f: &mut fmt::Formatter<'_>, name: &str, counts: &Counts) -> fmt:
     )
 }
 
-fn tally<K: Ord>(names: impl Iterator<Item = K>) -> BTreeMap<K, u64> {
+/// How often each name comes.
+pub fn tally<K: Ord>(names: impl Iterator<Item = K>) -> BTreeMap<K, u64> {
     let mut counts = BTreeMap::new();
     for name in names {
         *counts.entry(name).or_default() += 1;
@@ -514,6 +537,7 @@ mod tests {
             breaches: Vec::new(),
             server_errors: 0,
             media_port: 4000 + number as u16,
+            peer: None,
         }
     }
 

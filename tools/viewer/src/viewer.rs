@@ -17,6 +17,7 @@ use tungstenite::Bytes;
 use crate::clock::Moment;
 use crate::continuity::Counts;
 use crate::message::ServerMessage;
+use crate::peer::report::PeerOutcome;
 use crate::punch;
 use crate::receive::{Datagram, SocketOptions};
 use crate::reception::{Reception, Start};
@@ -167,6 +168,8 @@ pub struct Outcome {
     pub server_errors: u64,
     /// The port that media came to; 0 for none.
     pub media_port: u16,
+    /// What only a WebRTC viewer has.
+    pub peer: Option<PeerOutcome>,
 }
 
 impl Viewer {
@@ -309,6 +312,7 @@ impl Viewer {
             breaches: session.breaches().collect(),
             server_errors: session.errors(),
             media_port: self.media_port,
+            peer: None,
         }
     }
 
