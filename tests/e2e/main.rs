@@ -14,4 +14,5 @@ mod program;
 mod reconnect;
 mod rest;
 mod slow_viewers;
+mod webrtc;
 mod wsc_rtp;

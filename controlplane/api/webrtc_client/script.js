@@ -38,10 +38,11 @@ window.lanecast = lanecast;
 
 // ---- The API -------------------------------------------------------------------------------------------
 
-// A call that failed, in words. `final`: the same again would fail again.
+// A call that failed, in words. `code`: the API's, `final`: the same again would fail again.
 class Refusal extends Error {
-  constructor(message, { final = false, pauseMs = null } = {}) {
+  constructor(message, { code = null, final = false, pauseMs = null } = {}) {
     super(message);
+    this.code = code;
     this.final = final;
     this.pauseMs = pauseMs;
   }
@@ -66,6 +67,7 @@ async function refusal(response) {
   const again = [408, 409, 425, 429].includes(response.status) || response.status >= 500;
   const pause = Number(response.headers.get("retry-after"));
   return new Refusal(`${message} (${code}HTTP ${response.status})`, {
+    code: said.error,
     final: !again,
     pauseMs: pause > 0 ? Math.min(pause, 30) * 1000 : null,
   });
@@ -219,6 +221,7 @@ class Attempt {
     ]);
     if (this.ended) return;
     this.serverProblem = stream.reason ?? null;
+    if (session.reason?.code === "unknown_session") this.serverProblem ??= new Refusal("The server has no such session any more.");
     lanecast.stats.stream = stream.value ?? null;
     lanecast.stats.server = session.value ?? null;
   }

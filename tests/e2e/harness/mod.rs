@@ -4,22 +4,29 @@
 //! test that owned it fails. Waiting is done on events with a deadline; only state behind REST is polled.
 
 mod camera;
+mod chromium;
 mod decoder;
 mod gst_server;
+mod picture;
 mod process;
 mod rest;
 mod rtp;
 mod server;
 mod udp;
 mod wait;
+mod webdriver;
+mod whep_viewer;
 mod wsc;
 
 pub use camera::Camera;
+pub use chromium::Chromium;
 pub use decoder::{Decoder, with_media_port};
 pub use gst_server::GstServer;
+pub use picture::Picture;
 pub use rest::Rest;
 pub use rtp::{Codec, Packet, access_units, assert_continuous};
 pub use server::Server;
 pub use udp::{Udp, free_udp_port};
 pub use wait::{PATIENCE, until};
+pub use whep_viewer::WhepViewer;
 pub use wsc::{Incoming, Viewer, ViewerOptions};

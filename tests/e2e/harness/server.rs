@@ -74,10 +74,28 @@ impl Server {
     }
 
     /// Kills it with no chance to tidy up, and starts it again over the same data.
-    pub fn crash_and_restart(mut self) -> Self {
+    pub fn crash_and_restart(self) -> Self {
+        self.crash().restart()
+    }
+
+    /// Kills it with no chance to tidy up.
+    pub fn crash(mut self) -> CrashedServer {
         self.process.signal(Signal::SIGKILL);
         self.exit_status(Duration::from_secs(5)).expect("SIGKILL ends it");
-        Self::start_in(self.data_dir, self.arguments)
+        CrashedServer { data_dir: self.data_dir, arguments: self.arguments }
+    }
+}
+
+/// A server that was killed and may come back.
+pub struct CrashedServer {
+    data_dir: TempDir,
+    arguments: Vec<String>,
+}
+
+impl CrashedServer {
+    /// Over the same data.
+    pub fn restart(self) -> Server {
+        Server::start_in(self.data_dir, self.arguments)
     }
 }
 

@@ -1,0 +1,362 @@
+//! WebRTC viewers of somebody else's making: Chromium on the player page, aiortc, and GStreamer's webrtcbin.
+//! Each offers, decodes and counts for itself; the camera is GStreamer's too.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Camera, Chromium, Codec, GstServer, Packet, Picture, Server, Viewer, WhepViewer};
+use crate::harness::{access_units, until};
+
+const FRAMES_PER_SECOND: u64 = 15;
+/// In pictures: ten seconds.
+const KEY_INTERVAL: u64 = 10 * FRAMES_PER_SECOND;
+/// A viewer may be this many pictures ahead or behind when it is counted.
+const SLACK: u64 = FRAMES_PER_SECOND;
+
+#[test]
+fn chromium_plays_h264_at_once_and_without_a_freeze() {
+    plays_at_once_and_without_a_freeze("json");
+}
+
+#[test]
+fn chromium_plays_by_whep_at_once_and_without_a_freeze() {
+    plays_at_once_and_without_a_freeze("whep");
+}
+
+#[test]
+fn chromium_plays_over_tcp_where_udp_is_blocked() {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, "?stream=7");
+    page.run(
+        "const set = RTCPeerConnection.prototype.setRemoteDescription;
+        RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
+            return set.call(this, { type, sdp: sdp.replace(/a=candidate:\\S+ \\d+ udp .*\\r\\n/gi, '') });
+        };",
+    );
+
+    page.click_play();
+    let view = page.when("playing with figures", |view| {
+        view["state"] == "playing" && view["stats"]["server"]["transport"].is_string()
+    });
+
+    assert_eq!(view["stats"]["path"]["protocol"], "tcp", "{view}");
+    assert_eq!(view["stats"]["server"]["transport"], "tcp", "{view}");
+    page.picture("webrtc-tcp").assert_is_test_picture();
+}
+
+#[test]
+fn a_source_with_b_frames_shows_at_least_all_pictures_that_others_need() {
+    let (server, _camera) = server_deep_in_a_gop("--b-frames 2");
+    let share = share_of_references(&server);
+    assert!(share < 0.7, "the camera sends B-frames: {share}");
+    let page = Page::open(&server, "?stream=7");
+    page.click_play();
+    page.when("playing", |view| view["state"] == "playing");
+
+    let (source, viewer) = counted_over(&server, &page, watching_time());
+
+    let least = (source as f64 * share) as u64;
+    assert!(viewer + SLACK >= least, "{viewer} of {source} decoded, at least {least} are references");
+    let view = page.view();
+    assert_eq!(view["stats"]["freezeCount"], 0, "{view}");
+    page.picture("webrtc-b-frames").assert_is_test_picture();
+}
+
+#[test]
+fn a_4k_stream_with_keyframes_of_a_thousand_packets_loses_none() {
+    let server = Server::start();
+    let camera = Camera::start("--codec h264 --bitrate 20M --idr-bytes 1100000");
+    server.rest.create(7, &camera.url());
+    server.rest.active("7");
+    let page = Page::open(&server, "?stream=7");
+    page.click_play();
+
+    let view = page.when("playing three keyframes", |view| number(&view["stats"]["keyFramesDecoded"]) >= 3);
+
+    assert_eq!(view["stats"]["packetsLost"], 0, "{view}");
+}
+
+#[test]
+fn an_offer_without_video_is_explained() {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, "?stream=7");
+    page.run("const add = RTCPeerConnection.prototype.addTransceiver;
+        RTCPeerConnection.prototype.addTransceiver = function (_, how) { return add.call(this, 'audio', how); };");
+
+    page.click_play();
+    let view = page.when("failed", |view| view["state"] == "failed");
+
+    let problem = view["problem"].as_str().expect("words");
+    assert!(
+        problem.contains("video") && problem.contains("no_video") && problem.contains("422"),
+        "{problem}"
+    );
+    assert_eq!(page.shown("#problem"), problem);
+    assert_eq!(server.rest.stream("7")["webrtc_sessions"], json!([]));
+}
+
+#[test]
+fn a_stream_that_is_not_there_is_explained() {
+    let server = Server::start();
+    let page = Page::open(&server, "?stream=front%20door&autoplay=1");
+    let view = page.when("failed", |view| view["state"] == "failed");
+    let problem = view["problem"].as_str().expect("words");
+    assert!(problem.contains("front door") && problem.contains("404"), "{problem}");
+    assert_eq!(page.shown("#problem"), problem);
+}
+
+#[test]
+fn a_camera_that_goes_is_explained_and_its_return_shown() {
+    let (server, camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, "?stream=7&autoplay=1");
+    page.when("playing", |view| view["state"] == "playing");
+
+    let camera = camera.kill();
+    let view = page.when("stalled, with the stream's state", |view| {
+        view["state"] == "stalled"
+            && view["problem"].as_str().is_some_and(|text| text.contains("The stream is "))
+    });
+    assert_eq!(view["attempts"], 1, "the session stays: {view}");
+    let _camera = camera.restart();
+    page.when("playing again", |view| view["state"] == "playing" && view["problem"].is_null());
+}
+
+#[test]
+fn a_server_that_is_killed_is_noticed_and_found_again() {
+    let port = free_tcp_port();
+    let server = Server::start_with(&["--http-bind", &format!("127.0.0.1:{port}")]);
+    let camera = GstServer::start("--codec h264");
+    server.rest.create(7, &camera.url());
+    server.rest.active("7");
+    let page = Page::open(&server, "?stream=7&autoplay=1");
+    page.when("playing", |view| view["state"] == "playing");
+
+    let server = server.crash();
+    page.when("waiting for the server", |view| {
+        view["state"] == "waiting" && view["problem"] == "The server cannot be reached."
+    });
+    let server = server.restart();
+    let view = page.when("playing again", |view| view["state"] == "playing");
+
+    assert!(number(&view["attempts"]) > 1, "{view}");
+    assert_eq!(view["problem"], Value::Null);
+    assert_eq!(server.rest.stream("7")["webrtc_sessions"], json!([view["sessionId"]]));
+}
+
+#[test]
+fn the_stop_button_and_leaving_the_page_end_the_session() {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, "?stream=7&autoplay=1");
+    page.when("playing", |view| view["state"] == "playing");
+    page.run("document.getElementById('stop').click()");
+    assert_eq!(page.view()["state"], "idle");
+    no_sessions(&server);
+
+    page.click_play();
+    page.when("playing", |view| view["state"] == "playing");
+    page.browser.go("about:blank");
+    no_sessions(&server);
+}
+
+#[test]
+fn the_page_takes_nothing_from_elsewhere_and_its_browser_has_nothing_to_complain_of() {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, "?stream=7&autoplay=1");
+    page.when("playing", |view| view["state"] == "playing");
+    let loaded = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)");
+    let own = format!("http://{}/", server.address());
+    let loaded = loaded.as_array().expect("a list");
+    assert!(loaded.iter().all(|name| name.as_str().is_some_and(|name| name.starts_with(&own))), "{loaded:?}");
+    assert_eq!(page.browser.console(), Vec::<String>::new());
+    page.keep("webrtc-page");
+}
+
+#[test]
+fn aiortc_decodes_h264() {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let watched = WhepViewer::aiortc(&whep(&server), 60).finish();
+    assert_eq!((watched.frames, watched.width, watched.height), (60, 320, 240));
+    assert!(watched.first_picture_seconds < 2.0, "{watched:?}");
+    no_sessions(&server);
+}
+
+#[test]
+fn webrtcbin_decodes_h264() {
+    webrtcbin_decodes("h264");
+}
+
+#[test]
+fn webrtcbin_decodes_h265() {
+    webrtcbin_decodes("h265");
+}
+
+#[test]
+fn chromium_is_told_when_it_has_no_codec_for_the_stream() {
+    let (server, _camera) = server_deep_in_a_gop("--codec h265");
+    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let view = page.when("failed", |view| view["state"] == "failed");
+    let problem = view["problem"].as_str().expect("words");
+    assert!(problem.contains("codec_not_offered") && problem.contains("265"), "{problem}");
+}
+
+fn plays_at_once_and_without_a_freeze(protocol: &str) {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, &format!("?stream=7&protocol={protocol}"));
+
+    let first_picture = page.click_play();
+    // The next keyframe is seconds away.
+    assert!(first_picture < Duration::from_secs(1), "the first picture came after {first_picture:?}");
+    let (source, viewer) = counted_over(&server, &page, watching_time());
+
+    assert!(source.abs_diff(viewer) <= SLACK, "the source made {source} pictures, the viewer {viewer}");
+    let view = page.view();
+    let stats = &view["stats"];
+    assert_eq!(stats["freezeCount"], 0, "{view}");
+    assert_eq!(stats["packetsLost"], 0, "{view}");
+    assert_eq!((&stats["width"], &stats["height"]), (&json!(320), &json!(240)), "{view}");
+    assert_eq!(
+        (&view["state"], &view["problem"], &view["attempts"]),
+        (&json!("playing"), &Value::Null, &json!(1))
+    );
+    assert!(number(&view["firstFrameMs"]) < 1000, "the page measures it too: {view}");
+    let (ours, theirs) = (&stats["server"]["srtp_profile"], stats["srtpCipher"].as_str().expect("a cipher"));
+    assert!(ours.as_str().is_some_and(|name| theirs.contains("GCM") == name.contains("GCM")), "{view}");
+    page.picture(&format!("webrtc-{protocol}")).assert_is_test_picture();
+}
+
+fn webrtcbin_decodes(codec: &str) {
+    let (server, _camera) = server_deep_in_a_gop(&format!("--codec {codec}"));
+    let watched = WhepViewer::webrtcbin(&whep(&server), codec, 60).finish();
+    assert_eq!((watched.frames, watched.width, watched.height), (60, 320, 240));
+    assert!(watched.first_picture_seconds < 2.0, "{watched:?}");
+    no_sessions(&server);
+}
+
+/// The player page in a browser.
+struct Page {
+    browser: Chromium,
+}
+
+impl Page {
+    fn open(server: &Server, query: &str) -> Self {
+        let browser = Chromium::start();
+        browser.go(&format!("http://{}/debug/webrtc-client{query}", server.address()));
+        Self { browser }
+    }
+
+    /// Presses Play and waits for the first picture on the screen; measured here, beside the page's own measuring.
+    fn click_play(&self) -> Duration {
+        let script = "const [done] = arguments;
+            let clicked;
+            const limit = setTimeout(() => done(null), 25000);
+            document.getElementById('video').requestVideoFrameCallback((now) => {
+                clearTimeout(limit);
+                done(now - clicked);
+            });
+            clicked = performance.now();
+            document.getElementById('play').click();
+            new MutationObserver(() => lanecast.state === 'failed' && done(null))
+                .observe(document.getElementById('status'), { attributes: true });";
+        let milliseconds = self.browser.run_async(script, &[]).as_f64();
+        milliseconds.map_or(Duration::MAX, |milliseconds| Duration::from_secs_f64(milliseconds / 1e3))
+    }
+
+    fn run(&self, script: &str) -> Value {
+        self.browser.run(script, &[])
+    }
+
+    /// What the page knows.
+    fn view(&self) -> Value {
+        self.run("return lanecast")
+    }
+
+    fn when(&self, what: &str, pleases: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until(what, || {
+                last = self.view();
+                pleases(&last).then(|| last.clone())
+            })
+        }));
+        waited.unwrap_or_else(|_| panic!("the page was never {what}; last: {last:#}"))
+    }
+
+    /// The text of what is to be seen of an element.
+    fn shown(&self, selector: &str) -> String {
+        let text =
+            self.browser.run("return document.querySelector(arguments[0]).innerText", &[json!(selector)]);
+        text.as_str().expect("text").to_owned()
+    }
+
+    /// What is to be seen in place of the video.
+    fn picture(&self, name: &str) -> Picture {
+        Picture::from_png(&self.browser.screenshot("#video"), name)
+    }
+
+    /// Leaves a picture of the page for who wants to look.
+    fn keep(&self, name: &str) {
+        Picture::from_png(&self.browser.screenshot_of_page(), name);
+    }
+}
+
+/// A server whose camera sent a keyframe some seconds ago and sends the next one only seconds from now.
+fn server_deep_in_a_gop(camera: &str) -> (Server, GstServer) {
+    let server = Server::start();
+    let camera =
+        GstServer::start(&format!("--key-interval {KEY_INTERVAL} --fps {FRAMES_PER_SECOND} {camera}"));
+    server.rest.create(7, &camera.url());
+    server.rest.active("7");
+    until("the middle of a GOP", || (access_units_of(&server) >= KEY_INTERVAL / 4).then_some(()));
+    (server, camera)
+}
+
+/// Pictures that the source made and that the page's browser decoded, within the same time.
+fn counted_over(server: &Server, page: &Page, time: Duration) -> (u64, u64) {
+    let decoded = |page: &Page| number(&page.view()["stats"]["framesDecoded"]);
+    page.when("counting", |view| number(&view["stats"]["framesDecoded"]) > 0);
+    let (source, viewer) = (access_units_of(server), decoded(page));
+    std::thread::sleep(time);
+    (access_units_of(server) - source, decoded(page) - viewer)
+}
+
+/// How many of the stream's pictures are references of others, as a viewer by WSC-RTP finds.
+fn share_of_references(server: &Server) -> f64 {
+    let viewer = Viewer::websocket(server, "7");
+    let packets = viewer.rtp_until("access units", |packets| {
+        packets.iter().filter(|packet| packet.marker()).count() >= 2 * KEY_INTERVAL as usize / 3
+    });
+    let units = packets.chunk_by(|a, b| a.rtp_timestamp() == b.rtp_timestamp());
+    let is_reference = |unit: &&[Packet]| unit.iter().any(|packet| packet.payload()[0] & 0x60 != 0);
+    let references = units.filter(is_reference).count();
+    references as f64 / access_units(&packets, Codec::H264).len() as f64
+}
+
+fn access_units_of(server: &Server) -> u64 {
+    server.rest.metric("lanecast_stream_access_units_total") as u64
+}
+
+/// Ended sessions are gone from the stream's view.
+fn no_sessions(server: &Server) {
+    server.rest.stream_when("7", "without sessions", |stream| stream["webrtc_sessions"] == json!([]));
+}
+
+fn whep(server: &Server) -> String {
+    format!("http://{}/streams/7/whep", server.address())
+}
+
+/// How long a browser is watched: long in a check by hand, short where every commit is tested.
+fn watching_time() -> Duration {
+    let seconds = std::env::var("LANECAST_WATCH_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(15))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+fn free_tcp_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
