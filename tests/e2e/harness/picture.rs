@@ -4,15 +4,15 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The seven bars of SMPTE's picture from left to right, at three quarters of full strength.
+/// The seven bars of SMPTE's picture from left to right.
 const BARS: [(char, [u8; 3]); 7] = [
-    ('W', [191, 191, 191]),
-    ('Y', [191, 191, 0]),
-    ('C', [0, 191, 191]),
-    ('G', [0, 191, 0]),
-    ('M', [191, 0, 191]),
-    ('R', [191, 0, 0]),
-    ('B', [0, 0, 191]),
+    ('W', [255, 255, 255]),
+    ('Y', [255, 255, 0]),
+    ('C', [0, 255, 255]),
+    ('G', [0, 255, 0]),
+    ('M', [255, 0, 255]),
+    ('R', [255, 0, 0]),
+    ('B', [0, 0, 255]),
 ];
 
 /// How far each channel may be from a bar's colour: coders and colour matrices change it a little.
