@@ -116,14 +116,14 @@ impl Trendline {
 /// The least delay lately, and what is above it.
 #[derive(Debug)]
 pub(super) struct BaseDelay {
-    least_us: Option<i64>,
-    least_before_us: Option<i64>,
+    least_us: i64,
+    least_before_us: i64,
     since_us: u64,
 }
 
 impl BaseDelay {
     pub fn new() -> Self {
-        Self { least_us: None, least_before_us: None, since_us: 0 }
+        Self { least_us: i64::MAX, least_before_us: i64::MAX, since_us: 0 }
     }
 
     /// How long a packet waited that took `delay_us` between two clocks, in microseconds.
@@ -132,13 +132,12 @@ impl BaseDelay {
     /// lies, is begun anew with.
     pub fn handle_delay(&mut self, now_us: u64, delay_us: i64, age_us: u64) -> u64 {
         if now_us - self.since_us > BASE_WINDOW_US {
-            *self = Self { least_us: None, least_before_us: self.least_us, since_us: now_us };
+            *self = Self { least_us: i64::MAX, least_before_us: self.least_us, since_us: now_us };
         }
-        self.least_us = Some(self.least_us.map_or(delay_us, |least| least.min(delay_us)));
-        let least = self.least_us.into_iter().chain(self.least_before_us).min().unwrap_or(delay_us);
-        let queueing_us = delay_us.saturating_sub(least) as u64;
+        self.least_us = self.least_us.min(delay_us);
+        let queueing_us = delay_us.saturating_sub(self.least_us.min(self.least_before_us)) as u64;
         if queueing_us > age_us {
-            (self.least_us, self.least_before_us) = (Some(delay_us), None);
+            (self.least_us, self.least_before_us) = (delay_us, i64::MAX);
             return 0;
         }
         queueing_us

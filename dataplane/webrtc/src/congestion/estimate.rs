@@ -108,14 +108,15 @@ impl Estimate {
         }
     }
 
-    /// A receiver report without transport feedback: `delivered_bps` came, with so little loss that more may be sent.
-    pub fn handle_delivered(&mut self, now_us: u64, delivered_bps: f64, loss: f64) {
+    /// A receiver report without transport feedback: of what was sent, this share was lost. A path that loses a little is
+    /// believed to carry the stream all the same.
+    pub fn handle_report(&mut self, now_us: u64, sent_bps: f64, loss: f64) {
         let elapsed_us = std::mem::replace(&mut self.updated_us, now_us);
         let elapsed_s = (now_us - elapsed_us).min(ELAPSED_US_MAX) as f64 / 1e6;
-        let bps = self.bps.unwrap_or(delivered_bps);
+        let bps = self.bps.unwrap_or(sent_bps * (1.0 - loss));
         let growth = if loss < LOSS_MIN { bps * GROWTH * elapsed_s } else { 0.0 };
-        let cap = GROWTH_OVER_ACKED * delivered_bps;
-        self.set(if loss > LOSS_MAX { bps } else { bps.max(delivered_bps).max((bps + growth).min(cap)) });
+        let grown = (bps + growth).min(GROWTH_OVER_ACKED * sent_bps);
+        self.set(if loss > LOSS_MAX { bps } else { bps.max(sent_bps).max(grown) });
     }
 
     /// The receiver's own estimate, which nothing of ours exceeds by then.

@@ -24,7 +24,7 @@ use delay::{BaseDelay, Trendline};
 use estimate::{Carried, Estimate, Limit};
 use loss::{LossWindow, Window};
 use overload::Overload;
-use sent::{Group, SentGroups, SentRate, is_before};
+use sent::{Group, Run, SentGroups, SentRate, is_before};
 
 /// What the path does with the stream, in the viewer's statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,7 +39,7 @@ pub struct CongestionStatistics {
     pub queueing: Duration,
 }
 
-/// The estimate of one viewer. At most a kilobyte and a half: send times are kept a group, not a packet.
+/// The estimate of one viewer. About a kilobyte and a half: send times are kept a group, not a packet.
 #[derive(Debug)]
 pub struct Congestion {
     epoch: Instant,
@@ -81,7 +81,10 @@ impl Congestion {
             return;
         }
         let now_us = self.advance(now);
-        self.sent.handle_sent(now_us, first_sequence, packets, packet_bytes);
+        // Without feedback nothing waits for it.
+        let awaits_feedback = now_us - self.arrivals.feedback_us.unwrap_or(0) < FEEDBACK_US_MAX;
+        let reported = if awaits_feedback { self.arrivals.reported } else { self.sent.next() };
+        self.sent.handle_sent(now_us, Run { first_sequence, packets, packet_bytes }, reported);
         self.sent_rate.handle_sent(now_us, u64::from(packets) * u64::from(packet_bytes));
     }
 
@@ -102,7 +105,7 @@ impl Congestion {
             if !is_before(sequence, self.arrivals.reported) {
                 self.arrivals.reported = sequence.wrapping_add(1);
                 if let Some(group) = self.sent.find(sequence, &mut cursor) {
-                    self.handle_reported(now_us, group, arrival_us);
+                    self.handle_reported(now_us, sequence, group, arrival_us);
                 }
             }
             sequence = sequence.wrapping_add(1);
@@ -116,11 +119,12 @@ impl Congestion {
     }
 
     /// One packet of a feedback.
-    fn handle_reported(&mut self, now_us: u64, group: Group, arrival_us: Option<i64>) {
-        let judged = group.sent_us(now_us) >= self.overload.judged_from_us();
+    fn handle_reported(&mut self, now_us: u64, sequence: u32, group: Group, arrival_us: Option<i64>) {
+        let sent_us = group.sent_us(now_us, sequence);
+        let judged = sent_us >= self.overload.judged_from_us();
         match arrival_us {
             Some(arrival_us) => {
-                let queueing_us = self.arrivals.handle_arrival(now_us, group, arrival_us);
+                let queueing_us = self.arrivals.handle_arrival(now_us, sent_us, group, arrival_us);
                 if judged {
                     self.loss.handle_arrival(queueing_us);
                 }
@@ -156,12 +160,15 @@ impl Congestion {
         let loss = f64::from(block.fraction_lost) / 256.0;
         self.queueing_us += SMOOTHING * (queueing_us as f64 - self.queueing_us);
         let window = Window { since_us, until_us: now_us, loss, lost: 0, queueing_us };
-        let delivered_bps = self.sent_rate.bps().map(|bps| bps * (1.0 - loss));
-        if let Some(delivered_bps) = delivered_bps {
-            self.estimate.handle_delivered(now_us, delivered_bps, loss);
+        let sent_bps = self.sent_rate.bps();
+        if let Some(sent_bps) = sent_bps {
+            self.estimate.handle_report(now_us, sent_bps, loss);
         }
         if since_us >= self.overload.judged_from_us() {
-            self.handle_window(&window, Carried { acked_bps: delivered_bps, train_bps: None });
+            self.handle_window(
+                &window,
+                Carried { acked_bps: sent_bps.map(|bps| bps * (1.0 - loss)), train_bps: None },
+            );
         }
     }
 
@@ -204,17 +211,19 @@ impl Congestion {
     ///
     /// Until the path has shown an end, 100 Mb/s: viewers of an edge server are mostly on a LAN, where a 4K IDR of
     /// 1.1 MB takes 88 ms then, and what is slower takes it into its queue and tells. Once a queue has grown, two and a
-    /// half times the estimate, as in public implementations, but at least 20 Mb/s, because an estimate of what a quiet
-    /// stream carries says little. Where packets were lost there is no such queue: no faster than is carried. Always above
-    /// the stream's own rate, else the pacer would never be done.
+    /// half times the estimate, as in public implementations: the queue takes in what the path does not carry at once.
+    /// Where packets were lost there is no such queue: no faster than is carried. Never below 20 Mb/s, because what a quiet
+    /// stream carries says little, and never below one and a half times what leaves: a pace slower than the stream would
+    /// hide an overload in the pacer, where nobody looks for it.
     pub fn pacing_rate_bps(&self) -> u64 {
         let estimate_bps = self.estimate.bps().unwrap_or(0.0);
         let bps = match self.estimate.limit() {
-            Limit::Unknown => (PACING_FACTOR * estimate_bps).max(PACING_BPS_UNKNOWN),
-            Limit::Queue => (PACING_FACTOR * estimate_bps).max(PACING_BPS_QUEUE),
-            Limit::Loss => estimate_bps.max(PACING_BPS_LOSS),
+            Limit::Unknown => PACING_BPS_UNKNOWN,
+            Limit::Queue => (PACING_FACTOR * estimate_bps).min(estimate_bps.max(PACING_BPS_UNKNOWN)),
+            Limit::Loss => estimate_bps,
         };
-        bps.max(PACING_OVER_STREAM * self.sent_rate.bps().unwrap_or(0.0)).min(PACING_BPS_MAX) as u64
+        let stream_bps = PACING_OVER_STREAM * self.sent_rate.bps().unwrap_or(0.0);
+        bps.max(stream_bps).clamp(PACING_BPS_MIN, PACING_BPS_MAX) as u64
     }
 
     /// Smoothed round trip; 100 ms where nothing is known.
@@ -304,19 +313,19 @@ impl Arrivals {
         }
     }
 
-    /// How long the packet waited, in microseconds.
-    fn handle_arrival(&mut self, now_us: u64, group: Group, raw_us: i64) -> u64 {
-        let arrival_us = self.unwrap(raw_us);
-        let (sent_us, bytes) = (group.sent_us(now_us), group.packet_bytes());
+    /// A packet of a group came; how long it waited, in microseconds.
+    fn handle_arrival(&mut self, now_us: u64, sent_us: u64, group: Group, raw_us: i64) -> u64 {
+        let (arrival_us, bytes) = (self.unwrap(raw_us), group.packet_bytes());
         self.acked.handle_arrival(arrival_us, bytes);
-        self.queueing_us = self.base.handle_delay(now_us, arrival_us - sent_us as i64, now_us - sent_us);
+        self.queueing_us =
+            self.base.handle_delay(now_us, arrival_us - sent_us as i64, now_us.saturating_sub(sent_us));
         match &mut self.open {
             Some(open) if open.first == group.first => {
                 open.passage.arrival_us = open.passage.arrival_us.max(arrival_us);
                 open.bytes = open.bytes.saturating_add(bytes);
             }
             _ => {
-                let passage = Passage { sent_us: sent_us + group.span_us(), arrival_us };
+                let passage = Passage { sent_us: group.last_us(now_us), arrival_us };
                 let whole = self.open.replace(Arriving { first: group.first, passage, bytes });
                 whole.into_iter().for_each(|whole| self.handle_group(now_us, whole));
             }
@@ -400,8 +409,7 @@ const REMB_LOW: f64 = 0.9;
 const REMB_US: u64 = 5_000_000;
 const PACING_FACTOR: f64 = 2.5;
 const PACING_BPS_UNKNOWN: f64 = 100e6;
-const PACING_BPS_QUEUE: f64 = 20e6;
-const PACING_BPS_LOSS: f64 = 2e6;
+const PACING_BPS_MIN: f64 = 20e6;
 const PACING_OVER_STREAM: f64 = 1.5;
 /// No path of a viewer is faster; a receiver that lies gets no more.
 const PACING_BPS_MAX: f64 = 1e9;
