@@ -93,7 +93,12 @@ fn feedback(c: &mut Criterion) {
             for (bytes, index) in compounds.iter().zip(0..) {
                 for run in 0..2 {
                     let first = index * PACKETS + run * RUN_PACKETS;
-                    congestion.handle_sent(now + FEEDBACK_TIME / 2 * u32::from(run), first, RUN_PACKETS, 1200);
+                    congestion.handle_sent(
+                        now + FEEDBACK_TIME / 2 * u32::from(run),
+                        first,
+                        RUN_PACKETS,
+                        1200,
+                    );
                 }
                 now += FEEDBACK_TIME;
                 packets += take(&mut congestion, now, bytes);
