@@ -8,6 +8,7 @@ seconds=${2:-60}
 for name in $target; do
     case $name in
     depacketize_* | rtp_packet) seeds=dataplane/protocol/tests/data ;;
+    sdp_offer) seeds=dataplane/webrtc/tests/data/offers ;;
     *) seeds=tools/fuzz/seeds/$name ;;
     esac
     [ -d "$seeds" ] || seeds=

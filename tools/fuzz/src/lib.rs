@@ -1,4 +1,6 @@
-//! What several targets share.
+//! What several targets share, and the bodies that are longer than a target.
+
+pub mod negotiation;
 
 use bytes::{Buf, Bytes};
 use lanecast_protocol::codec::{Codec, Depacketized, Depacketizer, ParameterSets};

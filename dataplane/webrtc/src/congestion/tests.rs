@@ -120,7 +120,7 @@ impl Scene {
     fn run(&mut self, seconds: u64) -> &mut Self {
         for _ in 0..seconds * 1_000_000 / TURN_US {
             self.now_us += TURN_US;
-            if self.now_us % PICTURE_US == 0 {
+            if self.now_us.is_multiple_of(PICTURE_US) {
                 self.picture();
             }
             self.pace();
@@ -186,7 +186,7 @@ impl Scene {
         let transport_due =
             self.tells == Tells::Transport && self.now_us >= self.feedback_us + FEEDBACK_EVERY_US;
         let report_due = self.now_us >= self.report_us + REPORT_EVERY_US;
-        if !transport_due && !(report_due && self.tells == Tells::Reports) {
+        if !(transport_due || report_due && self.tells == Tells::Reports) {
             return;
         }
         let arrived = |(_, at_us): &(u16, Option<u64>)| at_us.is_some_and(|at_us| at_us <= self.now_us);
@@ -429,7 +429,7 @@ fn feedback_twice_late_and_of_other_packets_changes_nothing() {
         transports(&bytes).for_each(|feedback| scene.congestion.handle_transport_feedback(now, &feedback));
         for _ in 0..50 {
             scene.now_us += TURN_US;
-            if scene.now_us % PICTURE_US == 0 {
+            if scene.now_us.is_multiple_of(PICTURE_US) {
                 scene.picture();
             }
             scene.pace();

@@ -43,7 +43,7 @@ impl Formats {
             if count == PAYLOAD_TYPES_MAX {
                 return Err(format!("more than {PAYLOAD_TYPES_MAX} payload types"));
             }
-            if let Some(payload_type) = token.parse().ok().filter(usable_beside_rtcp)
+            if let Some(payload_type) = number(token).filter(usable_beside_rtcp)
                 && formats.of(payload_type).is_none()
             {
                 formats.0.push(Format::unmapped(payload_type));
@@ -66,12 +66,12 @@ impl Formats {
             return;
         }
         let value = attribute.value.as_deref().unwrap_or_default().trim();
-        let Some((number, rest)) = value.split_once(char::is_whitespace) else { return };
-        if name == "rtcp-fb" && number == "*" {
+        let Some((of, rest)) = value.split_once(char::is_whitespace) else { return };
+        if name == "rtcp-fb" && of == "*" {
             all.add(rest);
             return;
         }
-        let Ok(payload_type) = number.parse::<u8>() else { return };
+        let Some(payload_type) = number(of) else { return };
         let Some(format) = self.0.iter_mut().find(|it| it.payload_type == payload_type) else { return };
         match name {
             "rtpmap" if format.name.is_empty() => format.map(rest),
@@ -277,6 +277,11 @@ impl H264Profile {
             _ => 4,
         }
     }
+}
+
+/// A payload type, written as everybody writes numbers: without sign and leading zeros.
+fn number(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|number: &u8| number.to_string() == text)
 }
 
 /// RFC 5761 section 4: 64 to 95 look like RTCP on a shared port.
