@@ -295,6 +295,8 @@ impl Fanout {
         if let (Some(start), Some(next), Some(newest)) =
             (cache.random_access(), cache.run(live), cache.run(cache.end().saturating_sub(1)))
             && start > live
+            // What is begun is finished, so that no picture is cut.
+            && next.starts_access_unit()
             && (newest.rtp_timestamp().wrapping_sub(next.rtp_timestamp()) as i32) > MAX_LAG_90K as i32
         {
             let packets: u64 =

@@ -1,6 +1,6 @@
 //! The loop of a shard: reap completions, run what they feed, send what that queued, sleep.
 //!
-//! The only reader of the clock: once a turn.
+//! The only reader of the clock: once a turn, and once a handshake.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -52,13 +52,32 @@ pub(crate) async fn run(start: ShardStart, ready: Sender<Result<(), String>>) {
     }
 }
 
+/// Handshakes get a quarter of what the turn took, and one is always done: a storm of joins slows media by that much, and
+/// media stops no join.
+fn shake_hands(shard: &mut Shard, turn_start: Instant) {
+    if !shard.has_handshakes() {
+        return;
+    }
+    let mut now = Instant::now();
+    let until = now + now.saturating_duration_since(turn_start) / 4;
+    loop {
+        shard.shake_hands(now);
+        now = Instant::now();
+        if now >= until || !shard.has_handshakes() {
+            return;
+        }
+    }
+}
+
 async fn turns(shard: &mut Shard, commands: &Receiver<Command>, sleeper: &Sleeper) -> std::io::Result<()> {
     loop {
         let now = Instant::now();
         for command in commands.try_iter().take(COMMANDS_PER_TURN) {
             shard.handle_command(now, command);
         }
-        shard.turn(now)?;
+        shard.turn(now);
+        shake_hands(shard, now);
+        shard.submit(now)?;
         if shard.is_stopped() {
             return Ok(());
         }

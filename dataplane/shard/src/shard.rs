@@ -166,8 +166,8 @@ impl Shard {
         self.ring.awake();
     }
 
-    /// One turn: completions, timers, sends.
-    pub(crate) fn turn(&mut self, now: Instant) -> io::Result<()> {
+    /// One turn: completions, timers, sends. [`Shard::submit`] ends it.
+    pub(crate) fn turn(&mut self, now: Instant) {
         self.turns += 1;
         while let Some(completion) = self.ring.reap() {
             self.on_completion(now, completion);
@@ -176,9 +176,12 @@ impl Shard {
             self.on_timer(now, key);
         }
         self.transmit(now);
-        self.shake_hands(now);
         self.send_events();
         self.check_gate(now);
+    }
+
+    /// Hands to the kernel what the turn has queued.
+    pub(crate) fn submit(&mut self, now: Instant) -> io::Result<()> {
         self.arm_ring(now);
         self.ring.submit()
     }

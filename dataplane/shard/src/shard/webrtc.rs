@@ -2,7 +2,7 @@
 //!
 //! A datagram is known by its first byte (RFC 7983): a check by the username fragment in it, everything else by the
 //! address, which a check has proved. Handshakes cost a hundred times what other datagrams cost, so they wait in a queue
-//! of their own, and a turn does one of them behind all else.
+//! of their own, and a turn gives them a share of its time behind all else.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -369,7 +369,7 @@ impl Shard {
     }
 
     /// One datagram of a handshake, behind all that media has to do.
-    pub(super) fn shake_hands(&mut self, now: Instant) {
+    pub(crate) fn shake_hands(&mut self, now: Instant) {
         let Some(Handshake { viewer: index, epoch, datagram }) = self.handshakes.pop_front() else { return };
         let viewer = self.viewers.get_mut(index).filter(|viewer| viewer.epoch == epoch);
         if let Some(webrtc) = viewer.and_then(Viewer::webrtc) {
@@ -378,7 +378,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn has_handshakes(&self) -> bool {
+    /// True while datagrams of handshakes wait.
+    pub(crate) fn has_handshakes(&self) -> bool {
         !self.handshakes.is_empty()
     }
 
