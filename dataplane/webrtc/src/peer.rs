@@ -9,7 +9,6 @@ use lanecast_packet::{Run, Squeeze};
 use lanecast_protocol::rtcp::{
     Feedback, Nacked, ReceptionBlock, SenderInfo, parse_feedback, write_bye, write_sender_report,
 };
-use smallvec::SmallVec;
 
 use crate::congestion::{Congestion, CongestionStatistics};
 use crate::dtls::{Certificate, Dtls, DtlsEvent};
@@ -99,7 +98,7 @@ pub enum PeerOutput {
     /// It lost a picture: the GOP once more.
     Refresh,
     /// It lost packets: give each to [`Peer::seal_again`].
-    Retransmit(SmallVec<[Lost; 16]>),
+    Retransmit(Vec<Lost>),
     /// What a second may let out to it, in bytes, where a burst is to be spread.
     Pace(u64),
     /// Its path does not carry the stream: nothing more up to a random access point at or after this time.
@@ -232,7 +231,7 @@ impl Peer {
             self.dropped += 1;
             return;
         };
-        let mut lost = SmallVec::new();
+        let mut lost = Vec::new();
         for feedback in parse_feedback(compound) {
             let (ssrc, rtx_ssrc) = (media.ssrc(), media.egress.config().rtx.map(|rtx| rtx.ssrc));
             match feedback {
@@ -497,7 +496,7 @@ impl Media {
         self.congestion.handle_report(now, block, round_trip);
     }
 
-    fn on_nack(&mut self, nacked: Nacked<'_>, lost: &mut SmallVec<[Lost; 16]>) {
+    fn on_nack(&mut self, nacked: Nacked<'_>, lost: &mut Vec<Lost>) {
         self.nacks += 1;
         for sequence in nacked.iter() {
             match self.egress.lost(sequence) {
