@@ -85,7 +85,7 @@ impl<'a> BindingRequest<'a> {
 
     /// True if MESSAGE-INTEGRITY is by this password, and FINGERPRINT, where there is one, right.
     pub fn is_authentic(&self, password: &str) -> bool {
-        if !self.fingerprint_at.is_none_or(|at| fingerprint(&self.bytes[..at])[..] == self.bytes[at + 4..]) {
+        if self.fingerprint_at.is_some_and(|at| fingerprint(&self.bytes[..at])[..] != self.bytes[at + 4..]) {
             return false;
         }
         // What was signed has a header that ends with MESSAGE-INTEGRITY.
