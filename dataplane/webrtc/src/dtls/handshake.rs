@@ -301,7 +301,7 @@ impl Handshake {
             library.endpoint.get_connection_state(NOWHERE).ok_or("the library forgot the association")?;
         // This was seen before the library saw it; but it is what all rests on.
         let is_theirs = state.peer_certificates.first().is_some_and(|der| is_one_of(&self.fingerprints, der));
-        let length = 2 * (KEY_BYTES + salt_bytes(library.profile));
+        let length = 2 * (KEY_BYTES + library.profile.salt_bytes());
         let material = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], length);
         let (state, material) = match (state.marshal_binary(), material) {
             (Ok(state), Ok(material)) if is_theirs => (state, material),
@@ -371,7 +371,7 @@ impl Flight {
 fn srtp_keys(profile: SrtpProfile, material: &[u8]) -> Option<SrtpKeys> {
     let (client_key, rest) = material.split_first_chunk::<KEY_BYTES>()?;
     let (server_key, salts) = rest.split_first_chunk::<KEY_BYTES>()?;
-    let (client_salt, server_salt) = salts.split_at_checked(salt_bytes(profile))?;
+    let (client_salt, server_salt) = salts.split_at_checked(profile.salt_bytes())?;
     let master =
         |key: &[u8; KEY_BYTES], salt: &[u8]| MasterKey { key: *key, salt: SmallVec::from_slice(salt) };
     Some(SrtpKeys {
@@ -379,14 +379,6 @@ fn srtp_keys(profile: SrtpProfile, material: &[u8]) -> Option<SrtpKeys> {
         local: master(server_key, server_salt),
         remote: master(client_key, client_salt),
     })
-}
-
-/// RFC 5764 section 4.1.2, RFC 7714 section 12.
-const fn salt_bytes(profile: SrtpProfile) -> usize {
-    match profile {
-        SrtpProfile::AeadAes128Gcm => 12,
-        SrtpProfile::Aes128CmHmacSha1_80 => 14,
-    }
 }
 
 const KEY_BYTES: usize = 16;
