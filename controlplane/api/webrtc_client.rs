@@ -47,3 +47,47 @@ fn file(content_type: &'static str, content: &'static str) -> File {
     ];
     (headers, content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: [&str; 3] = ["script.js", "style.css", "icon.svg"];
+
+    #[tokio::test]
+    async fn every_file_is_served_with_the_policy_and_an_honest_type() {
+        let mut served = vec![page().await];
+        for name in FILES {
+            served.push(asset(ApiPath(name.into())).await.expect("a file of the page"));
+        }
+        for (headers, content) in served {
+            let value = |name| headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
+            assert!(!content.is_empty());
+            assert_eq!(value(X_CONTENT_TYPE_OPTIONS), Some("nosniff"));
+            let policy = value(CONTENT_SECURITY_POLICY).expect("a policy");
+            assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        }
+        assert!(asset(ApiPath("../mod.rs".into())).await.is_err());
+    }
+
+    #[test]
+    fn nothing_comes_from_elsewhere_and_no_script_or_style_stands_in_the_page() {
+        let page = include_str!("webrtc_client/index.html");
+        let all = [page, include_str!("webrtc_client/script.js"), include_str!("webrtc_client/style.css")];
+        for text in all {
+            assert!(!text.contains("http:") && !text.contains("https:") && !text.contains("url("), "{text}");
+        }
+        assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains(" on"), "{page}");
+        assert!(page.matches("<script").count() == page.matches("<script src=").count());
+    }
+
+    #[test]
+    fn what_the_script_looks_for_is_in_the_page() {
+        let page = include_str!("webrtc_client/index.html");
+        let script = include_str!("webrtc_client/script.js");
+        let named = script.split("element(\"").skip(1).chain(script.split("show(\"").skip(1));
+        for id in named.filter_map(|rest| rest.split('"').next()) {
+            assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+        }
+    }
+}

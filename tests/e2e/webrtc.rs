@@ -2,18 +2,20 @@
 //! Each offers, decodes and counts for itself; the camera is GStreamer's too.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Camera, Chromium, Codec, GstServer, Packet, Picture, Server, Viewer, WhepViewer};
-use crate::harness::{access_units, until};
+use crate::harness::{AccessUnit, access_units, until};
+use crate::harness::{Camera, Chromium, Codec, GstServer, Picture, Server, Viewer, WhepViewer};
 
 const FRAMES_PER_SECOND: u64 = 15;
 /// In pictures: ten seconds.
 const KEY_INTERVAL: u64 = 10 * FRAMES_PER_SECOND;
 /// A viewer may be this many pictures ahead or behind when it is counted.
 const SLACK: u64 = FRAMES_PER_SECOND;
+/// A browser calls it a freeze when the next picture comes this much later than usual.
+const PAUSE: Duration = Duration::from_millis(150);
 
 #[test]
 fn chromium_plays_h264_at_once_and_without_a_freeze() {
@@ -47,20 +49,21 @@ fn chromium_plays_over_tcp_where_udp_is_blocked() {
 }
 
 #[test]
-fn a_source_with_b_frames_shows_at_least_all_pictures_that_others_need() {
-    let (server, _camera) = server_deep_in_a_gop("--b-frames 2");
-    let share = share_of_references(&server);
-    assert!(share < 0.7, "the camera sends B-frames: {share}");
+fn a_source_with_b_frames_shows_every_picture_that_comes_in_display_order() {
+    // A third of them stays: with fewer a second than ten, Chromium takes the pace after the GOP cache's for freezes.
+    let (server, _camera) = server_deep_in_a_gop("--b-frames 2 --fps 30");
     let page = Page::open(&server, "?stream=7");
     page.click_play();
     page.when("playing", |view| view["state"] == "playing");
 
-    let (source, viewer) = counted_over(&server, &page, watching_time());
+    let seen = watched_over(&server, &page, watching_time());
 
-    let least = (source as f64 * share) as u64;
-    assert!(viewer + SLACK >= least, "{viewer} of {source} decoded, at least {least} are references");
+    assert!(3 * seen.in_display_order < 2 * seen.made, "the camera sends B-frames: {seen:?}");
+    assert!(seen.decoded + SLACK >= seen.in_display_order, "{seen:?}");
     let view = page.view();
-    assert_eq!(view["stats"]["freezeCount"], 0, "{view}");
+    assert!(number(&view["stats"]["freezeCount"]) <= seen.pauses, "{seen:?} {view}");
+    let state = server.rest.stream("7");
+    assert!(state["state_reason"].as_str().is_some_and(|reason| reason.contains("B-pictures")), "{state}");
     page.picture("webrtc-b-frames").assert_is_test_picture();
 }
 
@@ -177,7 +180,8 @@ fn the_page_takes_nothing_from_elsewhere_and_its_browser_has_nothing_to_complain
 fn aiortc_decodes_h264() {
     let (server, _camera) = server_deep_in_a_gop("");
     let watched = WhepViewer::aiortc(&whep(&server), 60).finish();
-    assert_eq!((watched.frames, watched.width, watched.height), (60, 320, 240));
+    assert!(watched.frames >= 60, "{watched:?}");
+    assert_eq!((watched.width, watched.height), (320, 240));
     assert!(watched.first_picture_seconds < 2.0, "{watched:?}");
     no_sessions(&server);
 }
@@ -208,12 +212,12 @@ fn plays_at_once_and_without_a_freeze(protocol: &str) {
     let first_picture = page.click_play();
     // The next keyframe is seconds away.
     assert!(first_picture < Duration::from_secs(1), "the first picture came after {first_picture:?}");
-    let (source, viewer) = counted_over(&server, &page, watching_time());
+    let seen = watched_over(&server, &page, watching_time());
 
-    assert!(source.abs_diff(viewer) <= SLACK, "the source made {source} pictures, the viewer {viewer}");
+    assert!(seen.made.abs_diff(seen.decoded) <= SLACK, "{seen:?}");
     let view = page.view();
     let stats = &view["stats"];
-    assert_eq!(stats["freezeCount"], 0, "{view}");
+    assert!(number(&stats["freezeCount"]) <= seen.pauses, "{seen:?} {view}");
     assert_eq!(stats["packetsLost"], 0, "{view}");
     assert_eq!((&stats["width"], &stats["height"]), (&json!(320), &json!(240)), "{view}");
     assert_eq!(
@@ -229,7 +233,8 @@ fn plays_at_once_and_without_a_freeze(protocol: &str) {
 fn webrtcbin_decodes(codec: &str) {
     let (server, _camera) = server_deep_in_a_gop(&format!("--codec {codec}"));
     let watched = WhepViewer::webrtcbin(&whep(&server), codec, 60).finish();
-    assert_eq!((watched.frames, watched.width, watched.height), (60, 320, 240));
+    assert!(watched.frames >= 60, "{watched:?}");
+    assert_eq!((watched.width, watched.height), (320, 240));
     assert!(watched.first_picture_seconds < 2.0, "{watched:?}");
     no_sessions(&server);
 }
@@ -312,25 +317,41 @@ fn server_deep_in_a_gop(camera: &str) -> (Server, GstServer) {
     (server, camera)
 }
 
-/// Pictures that the source made and that the page's browser decoded, within the same time.
-fn counted_over(server: &Server, page: &Page, time: Duration) -> (u64, u64) {
-    let decoded = |page: &Page| number(&page.view()["stats"]["framesDecoded"]);
-    page.when("counting", |view| number(&view["stats"]["framesDecoded"]) > 0);
-    let (source, viewer) = (access_units_of(server), decoded(page));
-    std::thread::sleep(time);
-    (access_units_of(server) - source, decoded(page) - viewer)
+/// What a source made and a browser decoded of it within the same time, and what a viewer by WSC-RTP saw of the
+/// source meanwhile.
+#[derive(Debug)]
+struct Seen {
+    made: u64,
+    decoded: u64,
+    /// Pictures that are shown later than all that were sent before them.
+    in_display_order: u64,
+    /// Times that the source itself, or this machine, paused for so long that a browser calls it a freeze.
+    pauses: u64,
 }
 
-/// How many of the stream's pictures are references of others, as a viewer by WSC-RTP finds.
-fn share_of_references(server: &Server) -> f64 {
-    let viewer = Viewer::websocket(server, "7");
-    let packets = viewer.rtp_until("access units", |packets| {
-        packets.iter().filter(|packet| packet.marker()).count() >= 2 * KEY_INTERVAL as usize / 3
-    });
-    let units = packets.chunk_by(|a, b| a.rtp_timestamp() == b.rtp_timestamp());
-    let is_reference = |unit: &&[Packet]| unit.iter().any(|packet| packet.payload()[0] & 0x60 != 0);
-    let references = units.filter(is_reference).count();
-    references as f64 / access_units(&packets, Codec::H264).len() as f64
+fn watched_over(server: &Server, page: &Page, time: Duration) -> Seen {
+    let decoded = || number(&page.view()["stats"]["framesDecoded"]);
+    page.when("counting", |view| number(&view["stats"]["framesDecoded"]) > 0);
+    let witness = Viewer::websocket(server, "7");
+    let started = Instant::now();
+    let before = (access_units_of(server), decoded());
+    let mut packets = vec![];
+    while started.elapsed() < time {
+        packets.extend(witness.rtp(1));
+    }
+    let (made, decoded) = (access_units_of(server) - before.0, decoded() - before.1);
+    let units = access_units(&packets, Codec::H264);
+    let mut latest = units[0].rtp_timestamp;
+    let mut is_later = |unit: &&AccessUnit| {
+        let later = unit.rtp_timestamp.wrapping_sub(latest).cast_signed() > 0;
+        latest = if later { unit.rtp_timestamp } else { latest };
+        later
+    };
+    // The witness got the GOP cache too: only the share is counted.
+    let later = units[1..].iter().filter(|unit| is_later(unit)).count() as u64;
+    let in_display_order = made * later / (units.len() as u64 - 1);
+    let pauses = units.windows(2).filter(|pair| pair[1].at - pair[0].at > PAUSE).count() as u64;
+    Seen { made, decoded, in_display_order, pauses }
 }
 
 fn access_units_of(server: &Server) -> u64 {

@@ -24,7 +24,7 @@ pub use decoder::{Decoder, with_media_port};
 pub use gst_server::GstServer;
 pub use picture::Picture;
 pub use rest::Rest;
-pub use rtp::{Codec, Packet, access_units, assert_continuous};
+pub use rtp::{AccessUnit, Codec, Packet, access_units, assert_continuous};
 pub use server::Server;
 pub use udp::{Udp, free_udp_port};
 pub use wait::{PATIENCE, until};
