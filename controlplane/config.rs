@@ -705,7 +705,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let config = load(&[], &[]).unwrap();
-        assert_eq!(config.http.bind, "0.0.0.0:8009".parse().unwrap());
+        assert_eq!(config.http.bind, "0.0.0.0:8009".parse::<SocketAddr>().unwrap());
         assert_eq!(config.data_plane.udp_port, 5000);
         assert_eq!(config.data_plane.udp_bind, UDP_BIND);
         assert_eq!(config.data_dir, Path::new("./data"));

@@ -1,5 +1,7 @@
 //! `/streams/{source_id}/webrtc`: offer and answer as JSON, and the sessions that come of it.
 
+use std::net::SocketAddr;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -69,7 +71,7 @@ async fn an_offer_is_answered_and_its_session_is_with_the_shard() {
     assert!(peer.media.ssrc != 0 && rtx.ssrc != 0 && peer.media.ssrc != rtx.ssrc);
     assert_eq!((peer.remote.ufrag.as_str(), peer.remote.password.len()), ("vIeW", 24));
     assert_eq!(peer.fingerprints[0].bytes, (0..32).collect::<Vec<u8>>());
-    assert_eq!(peer.candidates[0].address, "198.51.100.7:50000".parse().unwrap());
+    assert_eq!(peer.candidates[0].address, "198.51.100.7:50000".parse::<SocketAddr>().unwrap());
     for line in [
         "a=ice-lite".to_owned(),
         format!("a=ice-ufrag:{}", peer.local.ufrag),
