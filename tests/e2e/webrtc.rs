@@ -127,6 +127,23 @@ fn a_camera_that_goes_is_explained_and_its_return_shown() {
 }
 
 #[test]
+fn a_session_that_the_server_ends_is_made_anew_until_the_stream_is_gone() {
+    let (server, _camera) = server_deep_in_a_gop("");
+    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let first = page.when("playing", |view| view["state"] == "playing")["sessionId"].clone();
+
+    let session = first.as_str().expect("an id");
+    server.rest.delete(&format!("/client-session-control/{session}")).expect(204);
+    let again = page.when("playing anew", |view| view["state"] == "playing" && view["sessionId"] != first);
+    assert_eq!(again["attempts"], 2, "{again}");
+    assert!(page.shown("#log").contains("The server ended the session."), "{}", page.shown("#log"));
+
+    server.rest.delete("/streams/7").expect(204);
+    let view = page.when("failed", |view| view["state"] == "failed");
+    assert!(view["problem"].as_str().is_some_and(|text| text.contains("unknown_stream")), "{view}");
+}
+
+#[test]
 fn a_server_that_is_killed_is_noticed_and_found_again() {
     let port = free_tcp_port();
     let server = Server::start_with(&["--http-bind", &format!("127.0.0.1:{port}")]);
@@ -167,7 +184,9 @@ fn the_stop_button_and_leaving_the_page_end_the_session() {
 fn the_page_takes_nothing_from_elsewhere_and_its_browser_has_nothing_to_complain_of() {
     let (server, _camera) = server_deep_in_a_gop("");
     let page = Page::open(&server, "?stream=7&autoplay=1");
-    page.when("playing", |view| view["state"] == "playing");
+    page.when("playing with figures", |view| {
+        view["state"] == "playing" && view["stats"]["server"]["state"] == "connected"
+    });
     let loaded = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)");
     let own = format!("http://{}/", server.address());
     let loaded = loaded.as_array().expect("a list");

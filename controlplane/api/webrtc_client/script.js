@@ -224,6 +224,7 @@ class Attempt {
     if (session.reason?.code === "unknown_session") this.serverProblem ??= new Refusal("The server has no such session any more.");
     lanecast.stats.stream = stream.value ?? null;
     lanecast.stats.server = session.value ?? null;
+    showFigures(lanecast);
   }
 
   // Says what a lack of pictures is due to, and ends what will not get better by waiting.

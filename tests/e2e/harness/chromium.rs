@@ -27,7 +27,7 @@ const SWITCHES: [&str; 12] = [
     "--allow-loopback-in-peer-connection",
     // /dev/shm of a container is too small for pictures.
     "--disable-dev-shm-usage",
-    "--window-size=1280,900",
+    "--window-size=1280,1400",
 ];
 
 pub struct Chromium {
