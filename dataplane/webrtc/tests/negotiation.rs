@@ -1,6 +1,8 @@
 //! Answers to the offers of real clients are files in the tree; and whatever is made of such an offer, by leaving out,
 //! doubling and mixing its lines, gets a whole answer or a sentence.
 
+#![allow(clippy::unwrap_used, reason = "the functions here are tests, too")]
+
 use std::path::PathBuf;
 
 use lanecast_protocol::codec::Codec;
