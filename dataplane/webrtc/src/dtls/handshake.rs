@@ -29,8 +29,10 @@ pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 /// Our flight is sent again after this, then after twice as long, and so on. Clients ask for it much sooner by sending
 /// theirs again (Chromium begins after 50 ms).
 const RESEND_AFTER: Duration = Duration::from_millis(500);
-/// Of one flight, by the clock or on demand.
-const RESENDS_MAX: u32 = 12;
+/// But not more seldom than every four seconds: it ends with the handshake's time.
+const RESEND_DOUBLINGS: u32 = 3;
+/// Of one flight, on demand: as many as a path with a loss of one in two may need.
+const REPEATS_MAX: u32 = 12;
 /// Records under keys that overtook the messages which make the keys: a Finished, and one in reserve.
 const EARLY_MAX: usize = 2;
 /// A Finished has 61 bytes.
@@ -78,7 +80,10 @@ struct Flight {
     next_record: u64,
     sent_at: Option<Instant>,
     resend_at: Option<Instant>,
+    /// By the clock.
     resends: u32,
+    /// On demand, which anybody may make.
+    repeats: u32,
 }
 
 impl Handshake {
@@ -94,6 +99,7 @@ impl Handshake {
                 sent_at: None,
                 resend_at: None,
                 resends: 0,
+                repeats: 0,
             },
             early: SmallVec::new(),
             alert: None,
@@ -333,7 +339,7 @@ impl Library {
 
 impl Flight {
     fn begin(&mut self, now: Instant, datagrams: SmallVec<[BytesMut; 1]>, out: &mut Output) {
-        (self.datagrams, self.resend_at, self.resends) = (datagrams, None, 0);
+        (self.datagrams, self.resend_at, self.resends, self.repeats) = (datagrams, None, 0, 0);
         self.send(now, out);
     }
 
@@ -348,20 +354,16 @@ impl Flight {
     /// The peer sent its flight again.
     fn repeat(&mut self, now: Instant, out: &mut Output) {
         let is_early = self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < REPEAT_GAP);
-        if !is_early && self.resends < RESENDS_MAX {
-            self.resends += 1;
+        if !is_early && self.repeats < REPEATS_MAX {
+            self.repeats += 1;
             self.send(now, out);
         }
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
-        if self.resend_at.is_none_or(|at| at > now) {
-            return;
-        }
-        self.resend_at = None;
-        if self.resends < RESENDS_MAX {
+        if self.resend_at.is_some_and(|at| at <= now) {
             self.resends += 1;
-            self.resend_at = Some(now + RESEND_AFTER * (1 << self.resends.min(3)));
+            self.resend_at = Some(now + RESEND_AFTER * (1 << self.resends.min(RESEND_DOUBLINGS)));
             self.send(now, out);
         }
     }

@@ -5,16 +5,16 @@
 //! Keys, signatures and messages are `rtc-dtls`'s (0.21.1). Around it is what a server for thousands on an open port
 //! needs besides; each point was found in its source or by a test:
 //!
-//! - It follows the client's order of SRTP profiles. So [`hello`] looks first and picks a configuration. It does so by
+//! - It follows the client's order of SRTP profiles. So `hello` looks first and picks a configuration. It does so by
 //!   the first ClientHello, which no signature covers; the second must agree with it.
 //! - A repeated ClientHello disarms its retransmission timer, so one lost datagram of its first flight ends a
 //!   handshake with a client that repeats itself sooner than after a second, as Chromium does. So flights are kept
-//!   and sent again here ([`handshake`]).
+//!   and sent again here (`handshake`).
 //! - It puts fragments together recursively, up to 2 MB of them, and queues records of the next epoch without bound.
-//!   So [`messages`] gives it whole messages, in order, of known types and lengths.
+//!   So `messages` gives it whole messages, in order, of known types and lengths.
 //! - A plain alert from anybody ends its handshake. Here it is remembered, not obeyed.
 //! - Connected, it keeps the whole handshake, and adds to it whatever plain handshake record anybody sends. So it goes
-//!   ([`established`]).
+//!   (`established`).
 //! - It does not compare the client's Finished. That record opens only under keys that hang on all messages before it,
 //!   by the extended master secret (RFC 7627), which is required.
 //! - It demands a cookie of everybody, which costs a round trip that ICE has made needless. No setting is against it.

@@ -441,6 +441,21 @@ fn the_clock_sends_a_flight_again_and_gives_up() {
 }
 
 #[test]
+fn whoever_asks_for_a_flight_again_and_again_is_answered_but_not_without_end() {
+    let mut scene = Scene::with_dimpl(Link::PERFECT, false, 1200);
+    scene.run_while(|scene| !scene.in_flight.iter().any(|(_, to_server, _)| *to_server) || scene.sent == 0);
+    let (_, _, hello) = scene.in_flight.iter().find(|(_, to_server, _)| *to_server).unwrap().clone();
+    let mut answers = 0;
+    for _ in 0..1000 {
+        scene.now += Duration::from_millis(25);
+        scene.server.handle_datagram(scene.now, &hello);
+        answers += std::iter::from_fn(|| scene.server.poll_datagram()).count();
+    }
+    assert_eq!(answers, 1 + 12);
+    assert!(scene.server.poll_timeout().is_some(), "the clock goes on");
+}
+
+#[test]
 fn a_client_of_another_certificate_fails_and_is_told() {
     let (identity, other) = (Identity::new(), Identity::new());
     let client = |_| -> Box<dyn Client> { Box::new(RtcClient::new(&identity, &[GCM])) };
