@@ -1,5 +1,6 @@
 //! The program against a WHEP server of another make, one promise a test.
 
+#[expect(dead_code, reason = "its own offers are for the library's tests")]
 mod fake_whep;
 
 use std::fs;

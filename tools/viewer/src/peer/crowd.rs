@@ -324,17 +324,20 @@ impl Party for PeerCrowd {
 
     fn finish(mut self) -> Remains {
         let outcomes = self.viewers.iter().map(Viewer::outcome).collect();
+        for viewer in &mut self.viewers {
+            if let Some(session) = viewer.session.take() {
+                self.signallers.send(Job::End(session));
+            }
+        }
+        self.signallers.finish();
+        // After the DELETE, which finds no session that its peer has closed.
         let now = Moment::now();
         for viewer in &mut self.viewers {
             if let State::Peer(peer) = &mut viewer.state {
                 peer.close(now);
             }
             viewer.flush();
-            if let Some(session) = viewer.session.take() {
-                self.signallers.send(Job::End(session));
-            }
         }
-        self.signallers.finish();
         // Sessions that came up too late for their viewers.
         for letter in self.mailbox.take() {
             if let Ok((_, Some(session))) = letter.result {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use clap::ValueEnum;
@@ -76,6 +76,7 @@ impl Identity {
             .with_certificates(vec![certificate])
             .with_srtp_protection_profiles(offer.profiles())
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            .with_flight_interval(FLIGHT_INTERVAL)
             .with_insecure_skip_verify(true);
         Ok(Self { template, fingerprint, provider, clock: (Moment::now(), Instant::now()) })
     }
@@ -199,7 +200,11 @@ impl Handshake {
     pub fn handle_timeout(&mut self, now: Moment) -> Result<(), String> {
         let instant = self.identity.instant(now);
         if self.endpoint.poll_timeout(&self.remote).is_some_and(|due| due <= instant) {
-            self.endpoint.handle_timeout(self.remote, instant).map_err(describe)?;
+            self.endpoint.handle_timeout(self.remote, instant).map_err(|error| match error {
+                // So `rtc-dtls` calls the end of its repeats.
+                Error::ErrInvalidFsmTransition => "dtls: the server does not answer any more".into(),
+                error => describe(error),
+            })?;
         }
         Ok(())
     }
@@ -259,6 +264,10 @@ fn hex(certificate: &[u8]) -> String {
     let digits: Vec<_> = Sha256::digest(certificate).iter().map(|byte| format!("{byte:02X}")).collect();
     digits.join(":")
 }
+
+/// `rtc-dtls` repeats a flight seven times and then gives up: that is later than a server which is busy with a thousand
+/// other handshakes, and than the default `--join-timeout`.
+const FLIGHT_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -65,7 +65,6 @@ pub fn run(watch: PeerWatch, interrupt: &Interrupt) -> Result<Summary> {
             session.negotiated(&checker, location.as_deref())?;
             session.follow(&checker, &until, interrupt)?;
             session.finish(&checker)?;
-            checker.close();
             if let Some(location) = location
                 && let Err(cause) = exchange.end(&location)
             {
@@ -74,6 +73,8 @@ pub fn run(watch: PeerWatch, interrupt: &Interrupt) -> Result<Summary> {
         }
         Err(cause) => session.fail(cause)?,
     }
+    // After the session's DELETE, which finds none that the peer has closed.
+    checker.close();
     let window = Window {
         seconds: Moment::now().since(begin).as_secs_f64(),
         process: Usage::own(),

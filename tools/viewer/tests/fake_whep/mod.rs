@@ -4,15 +4,15 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lanecast_viewer::clock::Moment;
 use lanecast_viewer::stamp;
-use str0m::change::SdpOffer;
-use str0m::media::{Direction, MediaTime, Mid};
+use str0m::change::{SdpAnswer, SdpOffer};
+use str0m::media::{Direction, MediaKind, MediaTime, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
@@ -97,10 +97,30 @@ fn serve(stream: &TcpStream, traits: Traits, deleted: &AtomicU64) {
 }
 
 fn begin_session(offer: &str, traits: Traits) -> String {
-    static PROVIDER: AtomicBool = AtomicBool::new(false);
-    if !PROVIDER.swap(true, Relaxed) {
-        str0m::crypto::from_feature_flags().install_process_default();
-    }
+    let (mut rtc, socket) = new_peer(traits);
+    let offer = SdpOffer::from_sdp_string(offer).expect("an offer");
+    let answer = rtc.sdp_api().accept_offer(offer).expect("an acceptable offer");
+    thread::spawn(move || Session::new(rtc, socket, traits, None).run());
+    answer.to_sdp_string()
+}
+
+/// An offer of the server's, and what takes the answer to it and begins the session.
+pub fn offer_session(traits: Traits) -> (String, impl FnOnce(&str)) {
+    let (mut rtc, socket) = new_peer(traits);
+    let mut changes = rtc.sdp_api();
+    let mid = changes.add_media(MediaKind::Video, Direction::SendOnly, None, None, None);
+    let (offer, pending) = changes.apply().expect("an offer");
+    let begin = move |answer: &str| {
+        let answer = SdpAnswer::from_sdp_string(answer).expect("an answer");
+        rtc.sdp_api().accept_answer(pending, answer).expect("an acceptable answer");
+        thread::spawn(move || Session::new(rtc, socket, traits, Some(mid)).run());
+    };
+    (offer.to_sdp_string(), begin)
+}
+
+fn new_peer(traits: Traits) -> (Rtc, UdpSocket) {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| str0m::crypto::from_feature_flags().install_process_default());
     let mut rtc = RtcConfig::new()
         .clear_codecs()
         .enable_h264(!traits.h265)
@@ -111,10 +131,7 @@ fn begin_session(offer: &str, traits: Traits) -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let candidate = Candidate::host(socket.local_addr().expect("an address"), "udp").expect("a candidate");
     rtc.add_local_candidate(candidate);
-    let offer = SdpOffer::from_sdp_string(offer).expect("an offer");
-    let answer = rtc.sdp_api().accept_offer(offer).expect("an acceptable offer");
-    thread::spawn(move || Session::new(rtc, socket, traits).run());
-    answer.to_sdp_string()
+    (rtc, socket)
 }
 
 struct Session {
@@ -131,9 +148,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(rtc: Rtc, socket: UdpSocket, traits: Traits) -> Self {
+    fn new(rtc: Rtc, socket: UdpSocket, traits: Traits, mid: Option<Mid>) -> Self {
         let clip = access_units(traits.h265);
-        Self { rtc, socket, traits, clip, mid: None, next_unit: None, units: 0, place: 0, media: 0 }
+        Self { rtc, socket, traits, clip, mid, next_unit: None, units: 0, place: 0, media: 0 }
     }
 
     /// Until the viewer leaves.
