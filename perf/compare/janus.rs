@@ -170,7 +170,8 @@ impl Api {
             if let Some(offer) = event["jsep"]["sdp"].as_str() {
                 return Ok(offer.to_owned());
             }
-            if let Some(error) = event["plugindata"]["data"]["error"].as_str() {
+            let error = event["plugindata"]["data"]["error"].as_str().or(event["reason"].as_str());
+            if let Some(error) = error {
                 return Err(format!("janus: {error}"));
             }
         }

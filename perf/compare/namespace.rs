@@ -1,7 +1,7 @@
 //! A network of this process's own, with an address that is not loopback: servers leave loopback out of their candidates.
 //! It ends with the last process in it.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -12,14 +12,19 @@ use nix::sched::{CloneFlags, unshare};
 /// When that is not permitted.
 pub fn enter() -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root, or: unshare -r compare …")?;
-    for step in [
-        "link set lo up",
-        "link add dummy0 type dummy",
-        "addr add 192.0.2.1/24 dev dummy0",
-        "link set dummy0 up",
-    ] {
-        let status = Command::new("ip").args(step.split(' ')).status().context("ip")?;
-        ensure!(status.success(), "ip {step}: {status}");
+    ensure!(ip("link set lo up")?, "ip cannot set lo up");
+    // Not every kernel has dummy interfaces.
+    if !ip("link add lan0 type dummy")? {
+        ensure!(ip("link add lan0 type veth peer name lan1")?, "neither dummy nor veth interfaces");
+        ensure!(ip("link set lan1 up")?, "ip cannot set lan1 up");
     }
+    ensure!(ip("addr add 192.0.2.1/24 dev lan0")?, "ip cannot add an address");
+    ensure!(ip("link set lan0 up")?, "ip cannot set lan0 up");
     Ok(())
+}
+
+fn ip(arguments: &str) -> anyhow::Result<bool> {
+    let mut command = Command::new("ip");
+    let status = command.args(arguments.split(' ')).stderr(Stdio::null()).status().context("ip")?;
+    Ok(status.success())
 }
