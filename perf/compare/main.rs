@@ -69,9 +69,9 @@ struct Arguments {
     /// Viewers send transport-wide feedback and NACKs, and not only receiver reports
     #[arg(long)]
     feedback: bool,
-    /// Processors of camera and viewers
-    #[arg(long, default_value = "0")]
-    client_cpus: String,
+    /// Processor of camera and viewers
+    #[arg(long, default_value_t = 0)]
+    client_cpu: usize,
     /// Processors of the servers
     #[arg(long, default_value = "1")]
     server_cpus: String,
@@ -110,22 +110,22 @@ fn main() -> anyhow::Result<()> {
         (arguments.viewers, arguments.seconds, arguments.rounds) = (vec![100], 5, 1);
     }
     let subjects = arguments.subjects()?;
-    // Before any thread begins.
+    // Before any thread begins, and any program.
     if arguments.pid.is_none() {
         namespace::enter()?;
     }
+    machine::pin(arguments.client_cpu).context("--client-cpu")?;
     raise_file_limit().context("the limit of open files")?;
     let interrupt = Interrupt::arm().context("signals")?;
     println!("{}", machine::describe());
     let mut samples = Vec::new();
     let mut medians = Vec::new();
     for viewers in &arguments.viewers {
-        let (_camera, rtsp_url) = arguments.start_camera()?;
         let mut by_subject: Vec<Vec<Sample>> = subjects.iter().map(|_| Vec::new()).collect();
         for round in 1..=arguments.rounds.max(1) {
             for (subject, rounds) in subjects.iter().zip(&mut by_subject) {
                 println!("{}, {viewers} viewers, round {round}:", arguments.name_of(*subject));
-                rounds.push(sample(&arguments, *subject, *viewers, &rtsp_url, &interrupt)?);
+                rounds.push(sample(&arguments, *subject, *viewers, &interrupt)?);
                 if interrupt.came() {
                     bail!("interrupted");
                 }
@@ -164,7 +164,7 @@ impl Arguments {
     /// Its packets are of the size that ours are made of: Janus and others pass on what they get.
     fn start_camera(&self) -> anyhow::Result<(Program, String)> {
         let arguments = ["--bind", &self.camera, "--count", "1", "--bitrate", &self.bitrate];
-        camera(&self.client_cpus, &[&arguments[..], &["--packet-bytes", "1200"]].concat())
+        camera(&self.client_cpu.to_string(), &[&arguments[..], &["--packet-bytes", "1200"]].concat())
     }
 }
 
@@ -243,10 +243,11 @@ fn sample(
     arguments: &Arguments,
     subject: Subject,
     viewers: u32,
-    rtsp_url: &str,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Sample> {
-    let running = Running::start(arguments, subject, rtsp_url)?;
+    // A new one, as it goes on sending for a while to a server that was killed.
+    let (_camera, rtsp_url) = arguments.start_camera()?;
+    let running = Running::start(arguments, subject, &rtsp_url)?;
     running.wait_ready()?;
     let before = Usage::of(running.pid)?.resident_bytes;
     let load = Load {
@@ -260,7 +261,7 @@ fn sample(
             shared_sockets: None,
             b_frames: false,
         },
-        cpus: vec![arguments.client_cpus.split([',', '-']).next().unwrap_or_default().parse()?],
+        cpus: vec![arguments.client_cpu],
         joins_per_second: JOINS_PER_SECOND,
         settle: SETTLE,
         window: WindowEnd::Time(Duration::from_secs(arguments.seconds)),
@@ -334,7 +335,8 @@ fn print(rows: &[Row]) {
     }
 }
 
-const READY: Duration = Duration::from_secs(20);
+/// Servers may wait before they try the camera again.
+const READY: Duration = Duration::from_secs(30);
 
 /// What the slowest takes.
 const JOINS_PER_SECOND: f64 = 50.0;
