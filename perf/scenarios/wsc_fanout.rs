@@ -9,7 +9,8 @@ use anyhow::Context;
 use clap::Parser;
 use lanecast_perf::limit::{Limit, Setup, measure};
 use lanecast_perf::machine;
-use lanecast_perf::programs::{Program, Server};
+use lanecast_perf::programs::{Program, Server, camera};
+use lanecast_perf::runs;
 use lanecast_perf::shape::{RunShape, observe};
 use serde::Serialize;
 use serde_json::Value;
@@ -85,7 +86,7 @@ fn main() -> anyhow::Result<()> {
         print(&rounds[rounds.len() / 2]);
         samples.append(&mut rounds);
     }
-    keep(&arguments, &samples)
+    runs::keep(&arguments.out, "wsc-fanout", &samples)
 }
 
 fn sample(arguments: &Arguments, bitrate: &str, viewers: usize) -> anyhow::Result<Sample> {
@@ -93,13 +94,7 @@ fn sample(arguments: &Arguments, bitrate: &str, viewers: usize) -> anyhow::Resul
     if !arguments.no_stamp {
         camera_arguments.push("--stamp");
     }
-    let camera = Program::start("lanecast-camera", Some(&arguments.client_cpus), &camera_arguments)?;
-    let line = camera.line_with("rtsp://")?;
-    let url = line
-        .split_whitespace()
-        .find(|word| word.starts_with("rtsp://"))
-        .context("the camera's URL")?
-        .to_owned();
+    let (camera, url) = camera(&arguments.client_cpus, &camera_arguments)?;
     let server = Server::start()?;
     server.add_stream(1, &url)?;
     server.wait_active(1)?;
@@ -198,16 +193,4 @@ fn print(sample: &Sample) {
         sample.resident_bytes_per_viewer,
         format!("{}/{}/{}", ms(p50), ms(p99), ms(max)),
     );
-}
-
-/// Keeps the raw samples by date.
-fn keep(arguments: &Arguments, samples: &[Sample]) -> anyhow::Result<()> {
-    let date = std::process::Command::new("date").args(["-u", "+%Y-%m-%d-%H%M"]).output()?.stdout;
-    let date = String::from_utf8_lossy(&date).trim().to_owned();
-    std::fs::create_dir_all(&arguments.out)?;
-    let path = arguments.out.join(format!("{date}-wsc-fanout.json"));
-    let raw = serde_json::json!({"machine": machine::describe(), "samples": samples});
-    std::fs::write(&path, serde_json::to_vec_pretty(&raw)?)?;
-    println!("{}", path.display());
-    Ok(())
 }

@@ -36,8 +36,17 @@ impl Program {
             }
             None => Command::new(path),
         };
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Starts any program.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn spawn(mut command: Command) -> anyhow::Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let (sender, lines) = channel();
         let outputs: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|out| Box::new(out) as _),
@@ -89,6 +98,18 @@ impl Drop for Program {
     }
 }
 
+/// Starts a camera and gives its URL.
+///
+/// # Errors
+/// When it does not come up.
+pub fn camera(cpus: &str, arguments: &[&str]) -> anyhow::Result<(Program, String)> {
+    let camera = Program::start("lanecast-camera", Some(cpus), arguments)?;
+    let line = camera.line_with("rtsp://")?;
+    let mut words = line.split_whitespace();
+    let url = words.find(|word| word.starts_with("rtsp://")).context("the camera's URL")?.to_owned();
+    Ok((camera, url))
+}
+
 /// A server with one shard.
 #[derive(Debug)]
 pub struct Server {
@@ -103,11 +124,19 @@ impl Server {
     /// # Errors
     /// When it does not come up.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_on(None)
+    }
+
+    /// The same on the given processors (as `taskset -c`).
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_on(cpus: Option<&str>) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let path = data.path().to_str().context("a UTF-8 path")?;
         let arguments =
             ["--http-bind", "127.0.0.1:0", "--wsc-udp-port", "0", "--shards", "1", "--data-dir", path];
-        let program = Program::start("lanecast", None, &arguments)?;
+        let program = Program::start("lanecast", cpus, &arguments)?;
         let line = program.line_with("listening on http://")?;
         let at = line.find("http://").context("its address")?;
         let url = line[at..].split_whitespace().next().unwrap_or_default().to_owned();

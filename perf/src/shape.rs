@@ -1,4 +1,6 @@
 //! The run sizes of a stream, read off what one viewer gets.
+//!
+//! They are those that the packets' sizes allow; whether the server sent them so shows in its count of sends.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -34,25 +36,45 @@ const MAX_BYTES: usize = 65_000;
 pub fn observe(socket: &UdpSocket, seconds: f64) -> anyhow::Result<Vec<Vec<RunShape>>> {
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     let start = Instant::now();
-    let mut units: Vec<Vec<RunShape>> = Vec::new();
-    let mut timestamp = None;
+    let mut units = Units::default();
     let mut buffer = [0; 2048];
     while start.elapsed().as_secs_f64() < seconds {
         let Ok(length) = socket.recv(&mut buffer) else { continue };
-        let Some(field) = buffer[..length].get(4..8) else { continue };
-        if timestamp.as_deref() != Some(field) {
-            timestamp = Some(field.to_vec());
-            units.push(Vec::new());
+        units.handle_packet(&buffer[..length]);
+    }
+    units.finish()
+}
+
+/// Runs by access unit, as packets come.
+#[derive(Debug, Default)]
+pub struct Units {
+    units: Vec<Vec<RunShape>>,
+    rtp_timestamp: Option<[u8; 4]>,
+}
+
+impl Units {
+    /// Takes an RTP packet, sealed or not.
+    pub fn handle_packet(&mut self, packet: &[u8]) {
+        let Some(field) = packet.get(4..8).and_then(|field| field.try_into().ok()) else { return };
+        if self.rtp_timestamp.replace(field) != Some(field) {
+            self.units.push(Vec::new());
         }
-        if let Some(unit) = units.last_mut() {
-            add(unit, length as u16);
+        if let Some(unit) = self.units.last_mut() {
+            add(unit, packet.len() as u16);
         }
     }
-    // The first and the last may be cut.
-    let whole = units.len().saturating_sub(2);
-    let units: Vec<_> = units.into_iter().skip(1).take(whole).collect();
-    anyhow::ensure!(!units.is_empty(), "no access unit came");
-    Ok(units)
+
+    /// The whole access units.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn finish(self) -> anyhow::Result<Vec<Vec<RunShape>>> {
+        // The first and the last may be cut.
+        let whole = self.units.len().saturating_sub(2);
+        let units: Vec<_> = self.units.into_iter().skip(1).take(whole).collect();
+        anyhow::ensure!(!units.is_empty(), "no access unit came");
+        Ok(units)
+    }
 }
 
 fn add(unit: &mut Vec<RunShape>, bytes: u16) {

@@ -46,7 +46,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("lanecast-packet", &[]),
     ("lanecast-camera", &[]),
     ("lanecast-viewer", &[]),
-    ("lanecast-perf", &["lanecast-camera", "lanecast-net", "lanecast-viewer"]),
+    ("lanecast-perf", &["lanecast-camera", "lanecast-net", "lanecast-viewer", "lanecast-webrtc"]),
     ("lanecast-fuzz", &["lanecast-protocol", "lanecast-relay", "lanecast-webrtc"]),
 ];
 
