@@ -479,9 +479,7 @@ impl Media {
     }
 
     fn sent(&mut self, now: Instant, sealed: &Sealed) {
-        if self.egress.config().transport_cc.is_some() {
-            self.congestion.handle_sent(now, sealed.transport_sequence, sealed.packets, sealed.segment_bytes);
-        }
+        self.congestion.handle_sent(now, sealed.transport_sequence, sealed.packets, sealed.segment_bytes);
     }
 
     fn on_report(&mut self, now: Instant, block: &ReceptionBlock) {
