@@ -15,4 +15,5 @@ mod reconnect;
 mod rest;
 mod slow_viewers;
 mod webrtc;
+mod webrtc_peers;
 mod wsc_rtp;

@@ -23,6 +23,7 @@ pub use chromium::Chromium;
 pub use decoder::{Decoder, with_media_port};
 pub use gst_server::GstServer;
 pub use picture::Picture;
+pub use process::Process;
 pub use rest::Rest;
 pub use rtp::{AccessUnit, Codec, Packet, access_units, assert_continuous};
 pub use server::Server;

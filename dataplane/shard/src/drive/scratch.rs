@@ -14,6 +14,7 @@ const MAX_ARENAS: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     arena: BytesMut,
+    is_begun: bool,
     /// Oldest first; each is the empty end of an arena, which knows when nobody else holds a part of it.
     others: VecDeque<BytesMut>,
 }
@@ -44,7 +45,8 @@ impl Scratch {
         };
         let Some(next) = next else { return false };
         let full = std::mem::replace(&mut self.arena, next);
-        if full.capacity() > 0 || !full.is_empty() {
+        // Before the first arena there is none.
+        if std::mem::replace(&mut self.is_begun, true) {
             self.others.push_back(full);
         }
         true
