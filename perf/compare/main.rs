@@ -57,7 +57,7 @@ struct Arguments {
     /// without Janus
     #[arg(long, requires = "whep", conflicts_with = "command")]
     pid: Option<u32>,
-    /// Or how to start it: a program and its arguments, to which the environment's RTSP_URL names the camera
+    /// Or how to start it: one program that stays itself, and its arguments; RTSP_URL in its environment names the camera
     #[arg(long, requires = "whep")]
     command: Option<String>,
     /// What to call it
@@ -280,6 +280,9 @@ fn sample(
     };
     let report = peer::load::run(load, peers, interrupt)?;
     let observed = report.window.observed.context("the server's usage")?;
+    if observed.usage.cpu_seconds == 0.0 && report.window.counts.packets > 0 {
+        bail!("process {} did not send those packets; --command must not fork", running.pid);
+    }
     Ok(Sample {
         server: arguments.name_of(subject).to_owned(),
         bitrate: arguments.bitrate.clone(),
