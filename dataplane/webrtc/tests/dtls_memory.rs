@@ -2,6 +2,8 @@
 //!
 //! One test in one binary, because the allocator counts for all threads.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
 use std::alloc::System;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

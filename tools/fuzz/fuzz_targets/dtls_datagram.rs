@@ -20,7 +20,8 @@ fuzz_target!(|data: &[u8]| {
     let mut pieces = datagrams(data);
     let der = pieces.next().unwrap_or_default();
     let bytes = digest::digest(&digest::SHA256, &der).as_ref().to_vec();
-    let mut server = Dtls::new(CERTIFICATE.clone(), vec![Fingerprint { algorithm: "sha-256".to_owned(), bytes }]);
+    let mut server =
+        Dtls::new(CERTIFICATE.clone(), vec![Fingerprint { algorithm: "sha-256".to_owned(), bytes }]);
     let (mut now, mut cookie) = (Instant::now(), Vec::new());
     for piece in pieces {
         let Some((how, body)) = piece.split_first() else { continue };
@@ -67,6 +68,7 @@ fn message(kind: u8, seq: u8, body: &[u8]) -> Vec<u8> {
 /// A hello that we can go on with, and more extensions.
 fn hello(cookie: &[u8], more: &[u8]) -> Vec<u8> {
     let extensions = [&[0, 14, 0, 5, 0, 2, 0, 7, 0, 0, 23, 0, 0][..], more].concat();
-    let head = [&[0xfe, 0xfd][..], &[7; 32], &[0, cookie.len() as u8], cookie, &[0, 2, 0xc0, 0x2b, 1, 0]].concat();
+    let head =
+        [&[0xfe, 0xfd][..], &[7; 32], &[0, cookie.len() as u8], cookie, &[0, 2, 0xc0, 0x2b, 1, 0]].concat();
     [&head[..], &(extensions.len() as u16).to_be_bytes(), &extensions].concat()
 }
