@@ -16,6 +16,8 @@ use crate::squeeze;
 ///
 /// A receiver with the kernel's default socket buffer (208 KiB) holds about 90 packets of 1200 bytes; a full run, which ends a turn, has 54.
 const PACE_BYTES: usize = 60 << 10;
+/// An access unit of this many bytes leaves at once whatever a viewer's pace: every path has such a queue.
+const BURST_BYTES: usize = 64 << 10;
 /// How long a turn of pacing lasts: a full run a millisecond is 518 Mb/s, twenty times a 4K camera.
 const PACE_INTERVAL: Duration = Duration::from_millis(1);
 /// How far live viewers may fall behind the newest run, in 90 kHz ticks (500 ms), before they go on at a newer random
@@ -74,6 +76,8 @@ pub struct Fanout {
     places: HashMap<ViewerId, Place>,
     /// Number of the next run for those in step.
     live: u64,
+    /// Bytes so far of the access unit that live viewers get.
+    unit_bytes: usize,
     pace: Pace,
     skipped_packets: u64,
 }
@@ -207,7 +211,13 @@ impl Fanout {
             self.pace.sent_bytes += run.bytes().len();
             self.promote(now, run, &mut send);
             self.refresh_some(cache, run);
-            self.spread(run);
+            if run.starts_access_unit() {
+                self.unit_bytes = 0;
+            }
+            self.unit_bytes += run.bytes().len();
+            if self.unit_bytes > BURST_BYTES {
+                self.spread(run);
+            }
             self.skipped_packets += u64::from(run.packets()) * self.waiting() as u64;
             for (viewers, egress) in [
                 (&self.datagrams, Egress::Datagrams),

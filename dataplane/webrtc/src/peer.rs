@@ -579,3 +579,59 @@ pub struct PeerStatistics {
     /// Its datagrams that were dropped: not authentic, replayed, malformed, or for foreign SSRCs.
     pub dropped: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(ufrag: &str) -> IceCredentials {
+        IceCredentials { ufrag: ufrag.to_owned(), password: "p".repeat(24) }
+    }
+
+    fn peer(now: Instant) -> Peer {
+        let config = PeerConfig {
+            local: credentials("server"),
+            remote: credentials("viewer"),
+            fingerprints: vec![Fingerprint { algorithm: "sha-256".to_owned(), bytes: vec![0; 32] }],
+            candidates: Vec::new(),
+            media: MediaConfig {
+                payload_type: 96,
+                ssrc: 1,
+                rtx: None,
+                transport_cc: None,
+                cname: "cname".to_owned(),
+            },
+        };
+        Peer::new(now, config, Arc::new(Certificate::generate().unwrap()))
+    }
+
+    #[test]
+    fn who_never_completes_is_gone_after_thirty_seconds() {
+        let start = Instant::now();
+        let mut peer = peer(start);
+        let mut now = start;
+        while let Some(at) = peer.poll_timeout() {
+            assert!(at > now || at == start, "time goes on");
+            now = at;
+            peer.handle_timeout(now, 0);
+        }
+        assert_eq!(now, start + CONNECT_WITHIN);
+        assert!(peer.is_closed());
+        let reason = std::iter::from_fn(|| peer.poll_output())
+            .find_map(|output| if let PeerOutput::Closed(reason) = output { Some(reason) } else { None });
+        assert!(reason.is_some_and(|reason| reason.contains("connectivity check")));
+    }
+
+    #[test]
+    fn what_strangers_send_before_the_handshake_is_counted_and_answered_by_nothing() {
+        let now = Instant::now();
+        let mut peer = peer(now);
+        for length in [1, 8, 12, 60, 1500] {
+            peer.handle_rtcp(now, &mut vec![0x80; length]);
+            peer.handle_dtls(now, &vec![22; length]);
+        }
+        assert!(peer.poll_output().is_none());
+        assert!(peer.statistics().dropped >= 10, "{:?}", peer.statistics());
+        assert_eq!(peer.statistics().state, PeerState::Checking);
+    }
+}
