@@ -73,6 +73,8 @@ pub struct Fanout {
     websockets: Vec<ViewerId>,
     webrtc: Vec<ViewerId>,
     apart: Vec<Apart>,
+    /// Who wants the GOP once more, at the next access unit; each once.
+    refreshing: Vec<ViewerId>,
     places: HashMap<ViewerId, Place>,
     /// Number of the next run for those in step.
     live: u64,
@@ -88,8 +90,6 @@ struct Place {
     /// Index in the list of its egress, or in `apart`.
     index: usize,
     in_step: bool,
-    /// It wants the GOP once more, at the next access unit.
-    refresh: bool,
     /// What an interval of pacing lets out to it alone.
     pace_bytes: u32,
 }
@@ -136,7 +136,7 @@ impl Fanout {
             Some(next) => State::behind(next, squeeze::for_join(cache, next), pace_bytes),
         };
         let index = self.apart.len();
-        self.places.insert(viewer, Place { egress, index, in_step: false, refresh: false, pace_bytes });
+        self.places.insert(viewer, Place { egress, index, in_step: false, pace_bytes });
         self.apart.push(Apart { viewer, state });
     }
 
@@ -159,13 +159,11 @@ impl Fanout {
     /// A viewer lost a picture: it gets the current GOP once more from the cache, beginning with the next access unit.
     /// False if it is on its way to a random access point already.
     pub fn refresh(&mut self, viewer: ViewerId) -> bool {
-        match self.places.get_mut(&viewer) {
-            Some(place) if place.in_step => {
-                place.refresh = true;
-                true
-            }
-            _ => false,
+        let in_step = self.places.get(&viewer).is_some_and(|place| place.in_step);
+        if in_step && !self.refreshing.contains(&viewer) {
+            self.refreshing.push(viewer);
         }
+        in_step
     }
 
     /// What an interval of a millisecond lets out to this viewer where it does not share the others' pace: of an
@@ -237,18 +235,17 @@ impl Fanout {
         if !run.starts_access_unit() || run.is_out_of_order() {
             return;
         }
-        // Only WebRTC viewers ask.
-        for index in (0..self.webrtc.len()).rev() {
-            let viewer = self.webrtc[index];
-            let Some(place) = self.places.get_mut(&viewer).filter(|place| place.refresh) else { continue };
-            place.refresh = false;
+        let mut refreshing = std::mem::take(&mut self.refreshing);
+        let start = cache.random_access().filter(|&start| start < self.live && !run.is_random_access());
+        for viewer in refreshing.drain(..) {
+            let Some(place) = self.places.get(&viewer).filter(|place| place.in_step) else { continue };
             let pace_bytes = place.pace_bytes;
-            let start = cache.random_access().filter(|&start| start < self.live && !run.is_random_access());
-            let Some(start) = start else { continue };
-            if let Some(squeeze) = squeeze::for_refresh(cache, start, self.live, run.rtp_timestamp()) {
+            let squeeze = |start| squeeze::for_refresh(cache, start, self.live, run.rtp_timestamp());
+            if let Some((start, squeeze)) = start.and_then(|start| Some((start, squeeze(start)?))) {
                 self.set_apart(viewer, State::behind(start, squeeze, pace_bytes));
             }
         }
+        self.refreshing = refreshing;
     }
 
     /// Who has a slower path than the shared pace gets the rest of a large access unit at its own.
@@ -272,7 +269,7 @@ impl Fanout {
         if place.in_step {
             self.remove_in_step(place);
             let index = self.apart.len();
-            self.places.insert(viewer, Place { index, in_step: false, refresh: false, ..place });
+            self.places.insert(viewer, Place { index, in_step: false, ..place });
             self.apart.push(Apart { viewer, state });
         } else {
             self.apart[place.index].state = state;

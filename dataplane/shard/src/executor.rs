@@ -1,6 +1,7 @@
 //! The loop of a shard: reap completions, run what they feed, send what that queued, sleep.
 //!
-//! The only reader of the clock: once a turn, and once a handshake.
+//! The only reader of the monotonic clock: once a turn, and once a handshake. (Sender reports need the wall clock, which
+//! `shard::webrtc` reads for each.)
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

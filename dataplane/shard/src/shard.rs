@@ -159,7 +159,8 @@ impl Shard {
     }
 
     pub(crate) fn prepare_sleep(&mut self) -> bool {
-        !self.has_handshakes() && self.ring.prepare_sleep()
+        // A handshake that ended behind the sends of this turn has made a viewer that waits for its first packet.
+        self.touched.is_empty() && !self.has_handshakes() && self.ring.prepare_sleep()
     }
 
     pub(crate) fn awake(&mut self) {

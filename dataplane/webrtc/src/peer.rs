@@ -287,6 +287,9 @@ impl Peer {
             && now >= media.next_report
         {
             media.next_report = now + REPORT_INTERVAL;
+            if media.rtcp_sealer.is_exhausted() {
+                return self.close("the session's RTCP indices are used up".to_owned());
+            }
             if let Some(bytes) = media.report(now, ntp) {
                 self.outputs.push_back(PeerOutput::Datagram { to, bytes });
             }
