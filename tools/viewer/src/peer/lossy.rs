@@ -7,7 +7,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,10 +18,13 @@ use webrtc::runtime::{
 };
 
 /// Which datagrams are lost: the same for the same seed.
+///
+/// Never the first packet of the media: nobody can ask again for what came before the first that it knows of.
 #[derive(Debug)]
 pub struct Loss {
     /// Of 2^32.
     share: u64,
+    begun: AtomicBool,
     state: AtomicU64,
     dropped: AtomicU64,
 }
@@ -30,7 +33,7 @@ impl Loss {
     /// Loses that share of datagrams, from 0 to 1.
     pub fn new(share: f64, seed: u64) -> Self {
         let share = (share.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u64;
-        Self { share, state: AtomicU64::new(seed), dropped: AtomicU64::new(0) }
+        Self { share, begun: AtomicBool::new(false), state: AtomicU64::new(seed), dropped: AtomicU64::new(0) }
     }
 
     /// How many were lost.
@@ -39,8 +42,10 @@ impl Loss {
     }
 
     fn takes(&self, datagram: &[u8]) -> bool {
-        let is_media = datagram.first().is_some_and(|first| (128..=191).contains(first));
-        let taken = is_media && self.share > 0 && self.next() < self.share;
+        let [128..=191, kind, ..] = *datagram else { return false };
+        // RTCP shares the first byte (RFC 5761 section 4).
+        let is_first = !(192..=223).contains(&kind) && !self.begun.swap(true, Relaxed);
+        let taken = !is_first && self.share > 0 && self.next() < self.share;
         self.dropped.fetch_add(taken.into(), Relaxed);
         taken
     }
@@ -186,7 +191,7 @@ mod tests {
     fn the_share_is_kept_and_the_seed_decides() {
         let run = |seed| {
             let loss = Loss::new(0.05, seed);
-            (0..20_000).map(|_| loss.takes(&[0x80])).collect::<Vec<_>>()
+            (0..20_000).map(|_| loss.takes(&[0x80, 96])).collect::<Vec<_>>()
         };
         let lost = run(7).iter().filter(|lost| **lost).count();
         assert!((800..1200).contains(&lost), "{lost}");
@@ -197,14 +202,17 @@ mod tests {
     #[test]
     fn what_is_not_media_is_never_lost() {
         let loss = Loss::new(1.0, 1);
-        assert!(!loss.takes(&[0, 1]) && !loss.takes(&[22]) && !loss.takes(&[]));
-        assert!(loss.takes(&[0x90]));
-        assert_eq!(loss.dropped(), 1);
+        assert!(!loss.takes(&[0, 1]) && !loss.takes(&[22, 1]) && !loss.takes(&[]));
+        assert!(loss.takes(&[0x80, 200]));
+        assert!(!loss.takes(&[0x90, 96]), "the first packet of the media");
+        assert!(loss.takes(&[0x90, 96]));
+        assert_eq!(loss.dropped(), 2);
     }
 
     #[test]
     fn the_segments_that_are_left_close_up() {
         let loss = Loss::new(1.0, 1);
+        assert!(!loss.takes(&[0x80, 96]));
         // Media in the first and the third, something else in the second and the short last.
         let mut buffer = [0x80, 1, 1, 20, 2, 2, 0x80, 3, 3, 21, 4];
         assert_eq!(loss.thin_out(&mut buffer, 11, 3), 5);
