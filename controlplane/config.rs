@@ -14,7 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command};
-use lanecast_shard::DataPlaneConfig;
+use lanecast_shard::{DataPlaneConfig, RecorderConfig};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -190,6 +190,7 @@ impl Config {
                 websocket_queue_bytes: layers
                     .parse("wsc.websocket_queue_bytes", number(WEBSOCKET_QUEUE_BYTES))?,
                 allow_foreign_destination: layers.parse("wsc.allow_foreign_destination", boolean)?,
+                recorder: RecorderConfig::default(),
             },
             udp_bind_given: layers.is_given("wsc.udp_bind"),
             source: SourceTimeouts {

@@ -243,6 +243,7 @@ impl ControlPlane {
             source: definition.source_config(self.source_timeouts),
             source_number: source_id.source_number(),
             name: source_id.to_string(),
+            record: definition.should_record,
         })
     }
 
@@ -331,6 +332,10 @@ impl ControlPlane {
                     info!(shard, ?address, "the STUN server sees the shard at another address");
                 }
             }
+            Event::OpenSegment { .. }
+            | Event::SegmentClosed { .. }
+            | Event::Locate { .. }
+            | Event::SegmentDamaged { .. } => {}
             Event::Stopped { shard } => self.handle_stopped(shard),
         }
     }

@@ -6,6 +6,7 @@
 //! viewer's socket, or what was negotiated with it ([`webrtc`]), is handed to its shard by one `Command`, and what happens there comes back as an `Event`.
 
 pub mod api;
+pub mod catalog;
 pub mod config;
 pub mod control_plane;
 pub mod definition;

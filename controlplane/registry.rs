@@ -291,6 +291,7 @@ fn connecting() -> StreamStatus {
         width: None,
         height: None,
         profile_level_id: None,
+        recording: lanecast_shard::RecordingStatus::Off,
     }
 }
 

@@ -82,7 +82,7 @@ impl ControlPlane {
         let session = random_session()?;
         self.open_session(session, id, Some(Box::new(ice_session(&identity.ice, &negotiated))))?;
         let peer = peer_config(&identity, &negotiated);
-        let attach = AttachWebRtc { stream: id, session, codec: media.codec, peer };
+        let attach = AttachWebRtc { stream: id, session, codec: media.codec, peer, start_unix_ms: None };
         if let Err(error) = attach_to(shard, attach).await {
             self.registry().close_session(session);
             return Err(error);
@@ -161,7 +161,7 @@ impl ControlPlane {
 pub fn of_session(session: SessionId, error: SessionError) -> ApiError {
     match error {
         SessionError::Unknown | SessionError::NotWebRtc => ApiError::unknown_session(session),
-        SessionError::NotRecorded => ApiError::not_recorded(),
+        SessionError::NotRecorded | SessionError::Unreadable => ApiError::not_recorded(),
         SessionError::Live => ApiError::session_is_live(),
         SessionError::Full => ApiError::busy("the shard of the session is full"),
     }

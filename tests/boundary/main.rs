@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Bytes go in, a small output enum comes out; time is an argument.
-const SANS_IO: [&str; 4] = ["dataplane/protocol", "dataplane/relay", "dataplane/packet", "dataplane/webrtc"];
+const SANS_IO: [&str; 5] =
+    ["dataplane/protocol", "dataplane/relay", "dataplane/dvr", "dataplane/packet", "dataplane/webrtc"];
 
 /// What a sans-IO crate never names, with the reason. `Instant` and `SocketAddr` are plain values and allowed.
 const FOREIGN_TO_SANS_IO: [(&str, &str); 15] = [
@@ -30,15 +31,30 @@ const FOREIGN_TO_SANS_IO: [(&str, &str); 15] = [
 const UNSAFE_ALLOWED: [&str; 2] = ["dataplane/packet", "dataplane/net"];
 
 /// Our crates by name, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     (
         "lanecast",
-        &["lanecast-camera", "lanecast-protocol", "lanecast-relay", "lanecast-shard", "lanecast-webrtc"],
+        &[
+            "lanecast-camera",
+            "lanecast-dvr",
+            "lanecast-protocol",
+            "lanecast-relay",
+            "lanecast-shard",
+            "lanecast-webrtc",
+        ],
     ),
     (
         "lanecast-shard",
-        &["lanecast-net", "lanecast-packet", "lanecast-protocol", "lanecast-relay", "lanecast-webrtc"],
+        &[
+            "lanecast-dvr",
+            "lanecast-net",
+            "lanecast-packet",
+            "lanecast-protocol",
+            "lanecast-relay",
+            "lanecast-webrtc",
+        ],
     ),
+    ("lanecast-dvr", &["lanecast-packet", "lanecast-protocol", "lanecast-relay"]),
     ("lanecast-relay", &["lanecast-packet", "lanecast-protocol"]),
     ("lanecast-webrtc", &["lanecast-packet", "lanecast-protocol"]),
     ("lanecast-net", &["lanecast-packet"]),
@@ -46,7 +62,17 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("lanecast-packet", &[]),
     ("lanecast-camera", &[]),
     ("lanecast-viewer", &[]),
-    ("lanecast-perf", &["lanecast-camera", "lanecast-net", "lanecast-viewer", "lanecast-webrtc"]),
+    (
+        "lanecast-perf",
+        &[
+            "lanecast-camera",
+            "lanecast-dvr",
+            "lanecast-net",
+            "lanecast-protocol",
+            "lanecast-viewer",
+            "lanecast-webrtc",
+        ],
+    ),
     ("lanecast-fuzz", &["lanecast-protocol", "lanecast-relay", "lanecast-webrtc"]),
 ];
 

@@ -319,6 +319,16 @@ fn take(index: usize, command: Command, plane: &mut Plane) -> (&'static str, Vec
             let _ = reply.send(plane.sessions.get(&session).map(|_| live).ok_or(SessionError::Unknown));
             ("mode", Vec::new())
         }
+        Command::Seek { session, reply, .. }
+        | Command::GoLive { session, reply }
+        | Command::SetSpeed { session, reply, .. } => {
+            let live = SessionMode { is_live: true, current_time_unix_ms: None, speed: 1.0 };
+            let _ = reply.send(plane.sessions.get(&session).map(|_| live).ok_or(SessionError::Unknown));
+            ("play", Vec::new())
+        }
+        Command::SegmentOpened { .. } | Command::SegmentLost { .. } | Command::Located { .. } => {
+            ("recording", Vec::new())
+        }
         Command::Resolved { question, addresses, .. } => {
             plane.resolved.push((question, addresses));
             ("resolved", Vec::new())

@@ -53,6 +53,7 @@ async fn a_failing_stream_leaks_nothing() {
         width: None,
         height: None,
         profile_level_id: None,
+        recording: lanecast_shard::RecordingStatus::Off,
     };
     server.emit(Event::StreamChanged { stream, status }).await;
     let shown = [

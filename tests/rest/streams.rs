@@ -18,6 +18,7 @@ fn status(state: StreamState, reason: Option<&str>) -> StreamStatus {
         width: Some(1920),
         height: Some(1080),
         profile_level_id: None,
+        recording: lanecast_shard::RecordingStatus::Off,
     }
 }
 

@@ -50,6 +50,7 @@ fn status(codec: Codec) -> StreamStatus {
         width: None,
         height: None,
         profile_level_id: Some([0x64, 0, 0x1f]),
+        recording: lanecast_shard::RecordingStatus::Off,
     }
 }
 

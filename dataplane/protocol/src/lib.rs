@@ -8,6 +8,7 @@
 //! comes back as an error value, never as a panic.
 
 pub mod codec;
+pub mod mp4;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;

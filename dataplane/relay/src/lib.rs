@@ -7,6 +7,7 @@
 //! Nothing here reads a clock or opens a socket: time is an argument, and what should be done comes back
 //! as a small enum.
 
+pub mod access_unit;
 pub mod fanout;
 pub mod gop;
 pub mod packetizer;

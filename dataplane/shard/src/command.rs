@@ -1,8 +1,11 @@
 //! What the control plane tells a shard.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
+use lanecast_dvr::keyframes::Keyframe;
+use lanecast_dvr::segment::SegmentId;
 use lanecast_protocol::codec::Codec;
 use lanecast_relay::source::SourceConfig;
 use lanecast_webrtc::ice::IceCredentials;
@@ -30,6 +33,34 @@ pub struct StreamConfig {
     pub source_number: u64,
     /// How log lines call it (the source id).
     pub name: String,
+    /// Whether it is recorded.
+    pub record: bool,
+}
+
+/// A segment of a stream's recordings, found in the catalogue.
+#[derive(Debug)]
+pub struct LocatedSegment {
+    /// The catalogue's number.
+    pub segment: SegmentId,
+    /// Time of its first picture, UTC.
+    pub start_unix_ms: i64,
+    /// What is in it.
+    pub codec: Codec,
+    /// To read from.
+    pub file: File,
+    /// What is known of it; `None` while it is written: the shard that writes it knows more.
+    pub closed: Option<LocatedExtent>,
+}
+
+/// What the catalogue knows of a segment that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocatedExtent {
+    /// End of its last picture, UTC.
+    pub end_unix_ms: i64,
+    /// Its length.
+    pub bytes: u64,
+    /// Its keyframes.
+    pub keyframes: Vec<Keyframe>,
 }
 
 /// A WebSocket that was upgraded and answered with 101.
@@ -60,6 +91,8 @@ pub struct AttachWebRtc {
     pub codec: Codec,
     /// What was negotiated.
     pub peer: PeerConfig,
+    /// Begin with what was recorded at this time (UTC) instead of live.
+    pub start_unix_ms: Option<i64>,
 }
 
 /// A connection of ICE-TCP (RFC 6544), after its first frame was read (RFC 4571 framing).
@@ -90,9 +123,12 @@ pub enum SessionError {
     /// No such session here.
     #[error("no such session")]
     Unknown,
-    /// Nothing is recorded to play.
-    #[error("the stream is not recorded")]
+    /// Nothing is recorded at the wanted time or later; the session plays on as it did.
+    #[error("nothing is recorded at that time or later")]
     NotRecorded,
+    /// The recordings cannot be read at the moment; the session plays on as it did.
+    #[error("the recordings cannot be read")]
+    Unreadable,
     /// Not a session of WebRTC.
     #[error("the session is not by WebRTC")]
     NotWebRtc,
@@ -193,6 +229,54 @@ pub enum Command {
         session: SessionId,
         /// The mode.
         reply: Reply<Result<SessionMode, SessionError>>,
+    },
+    /// Play what was recorded at this time. The answer comes when its first picture is at hand.
+    Seek {
+        /// Which.
+        session: SessionId,
+        /// UTC.
+        unix_ms: i64,
+        /// The mode after it.
+        reply: Reply<Result<SessionMode, SessionError>>,
+    },
+    /// Return to the live edge.
+    GoLive {
+        /// Which.
+        session: SessionId,
+        /// The mode after it.
+        reply: Reply<Result<SessionMode, SessionError>>,
+    },
+    /// How fast a recorded session plays.
+    SetSpeed {
+        /// Which.
+        session: SessionId,
+        /// From 0.25 to 16; 0 is a pause.
+        speed: f64,
+        /// The mode after it; `Live` where it has no meaning.
+        reply: Reply<Result<SessionMode, SessionError>>,
+    },
+    /// Answer to `Event::OpenSegment`.
+    SegmentOpened {
+        /// Whose.
+        stream: StreamId,
+        /// The number of the question.
+        ticket: u64,
+        /// The catalogue's number and the empty file, or why there is none.
+        result: Result<(SegmentId, File), String>,
+    },
+    /// A segment that is written is not where it was any more, so what is written to it is lost.
+    SegmentLost {
+        /// Whose.
+        stream: StreamId,
+        /// Which.
+        segment: SegmentId,
+    },
+    /// Answer to `Event::Locate`.
+    Located {
+        /// The number of the question.
+        request: u64,
+        /// The segment, nothing, or why nobody knows.
+        result: Result<Option<Box<LocatedSegment>>, String>,
     },
     /// Answer to `Event::Resolve`.
     Resolved {

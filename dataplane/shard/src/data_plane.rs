@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use glommio::{LocalExecutorBuilder, Placement};
+use lanecast_dvr::recorder::RecorderConfig;
 use lanecast_net::{Waker, allowed_cpus, bind_udp};
 use lanecast_webrtc::dtls::Certificate;
 use tokio::sync::mpsc;
@@ -41,6 +42,8 @@ pub struct DataPlaneConfig {
     pub websocket_queue_bytes: usize,
     /// Take a UDP destination that is not the WebSocket peer's address without an ack.
     pub allow_foreign_destination: bool,
+    /// Settings of all recorders.
+    pub recorder: RecorderConfig,
 }
 
 impl Default for DataPlaneConfig {
@@ -53,6 +56,7 @@ impl Default for DataPlaneConfig {
             gop_cache_bytes: 32 << 20,
             websocket_queue_bytes: 4 << 20,
             allow_foreign_destination: false,
+            recorder: RecorderConfig::default(),
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use lanecast_dvr::player::Wanted;
+use lanecast_dvr::recorder::{ClosedSegment, RecorderStatistics, RecordingStatus};
+use lanecast_dvr::segment::SegmentId;
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
 
@@ -24,6 +27,8 @@ pub struct StreamStatus {
     pub height: Option<u32>,
     /// H.264's profile_idc, constraint flags and level_idc.
     pub profile_level_id: Option<[u8; 3]>,
+    /// How its recording goes.
+    pub recording: RecordingStatus,
 }
 
 /// What happened on a shard.
@@ -63,6 +68,44 @@ pub enum Event {
         /// Its public address.
         address: Option<SocketAddr>,
     },
+    /// Make a file for a stream's recording; answer with `Command::SegmentOpened`.
+    OpenSegment {
+        /// Whose.
+        stream: StreamId,
+        /// Number of the question, to come back in the answer.
+        ticket: u64,
+        /// Time of its first picture, UTC.
+        start_unix_ms: i64,
+        /// What will be in it.
+        codec: Codec,
+    },
+    /// A segment is done: truncate its file to `bytes` and note it.
+    SegmentClosed {
+        /// Whose.
+        stream: StreamId,
+        /// What is in it.
+        closed: ClosedSegment,
+    },
+    /// Find a segment of a stream; answer with `Command::Located`.
+    Locate {
+        /// Who asks.
+        shard: usize,
+        /// Number of the question, to come back in the answer.
+        request: u64,
+        /// Whose recordings.
+        stream: StreamId,
+        /// Which.
+        wanted: Wanted,
+    },
+    /// A segment cannot be played: skip it from now on.
+    SegmentDamaged {
+        /// Whose.
+        stream: StreamId,
+        /// Which.
+        segment: SegmentId,
+        /// A sentence.
+        reason: String,
+    },
     /// The shard has shut down, or died.
     Stopped {
         /// Which.
@@ -97,6 +140,10 @@ pub struct StreamStatistics {
     pub viewers: u64,
     /// Gauge: bytes in the GOP cache.
     pub gop_cache_bytes: u64,
+    /// Gauge: viewers that play recordings.
+    pub dvr_viewers: u64,
+    /// The recorder's.
+    pub recorder: RecorderStatistics,
 }
 
 /// Counters of one shard.

@@ -13,9 +13,13 @@ mod timers;
 mod token;
 
 pub use command::{
-    AttachIceTcp, AttachWebRtc, AttachWebSocket, Command, Reply, SessionError, SessionId, SessionMode,
-    SessionStatistics, StreamConfig, StreamId,
+    AttachIceTcp, AttachWebRtc, AttachWebSocket, Command, LocatedExtent, LocatedSegment, Reply, SessionError,
+    SessionId, SessionMode, SessionStatistics, StreamConfig, StreamId,
 };
 pub use data_plane::{DataPlane, DataPlaneConfig, Events, ShardBusy, ShardHandle, StartError};
 pub use event::{Event, ShardStatistics, StreamStatistics, StreamStatus};
+pub use lanecast_dvr::keyframes::Keyframe;
+pub use lanecast_dvr::player::Wanted;
+pub use lanecast_dvr::recorder::{ClosedSegment, RecorderConfig, RecorderStatistics, RecordingStatus};
+pub use lanecast_dvr::segment::SegmentId;
 pub use lanecast_relay::source::{Input, SourceConfig};

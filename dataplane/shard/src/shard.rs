@@ -14,6 +14,7 @@ mod webrtc;
 mod wsc;
 
 use bytes::{Bytes, BytesMut};
+use lanecast_dvr::recorder::RecorderStatistics;
 use lanecast_net::{Completion, DestinationId, Ring, Segmentation, thread_cpu_us};
 use lanecast_protocol::wsc::{ActiveSource, parse_punch};
 use lanecast_relay::fanout::ViewerId;
@@ -219,6 +220,12 @@ impl Shard {
                 // As above.
                 let _ = reply.send(mode);
             }
+            Command::Seek { .. }
+            | Command::GoLive { .. }
+            | Command::SetSpeed { .. }
+            | Command::SegmentOpened { .. }
+            | Command::SegmentLost { .. }
+            | Command::Located { .. } => {}
             Command::Resolved { stream, question, addresses } => {
                 self.with_stream(now, stream, |slot| {
                     if slot.question == question {
@@ -466,6 +473,8 @@ impl StreamSlot {
             reconnects: self.camera.connects().saturating_sub(1),
             viewers: self.viewers.len() as u64,
             gop_cache_bytes: self.stream.gop_cache_bytes() as u64,
+            dvr_viewers: 0,
+            recorder: RecorderStatistics::default(),
         }
     }
 }

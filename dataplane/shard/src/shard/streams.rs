@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lanecast_dvr::recorder::RecordingStatus;
 use lanecast_net::{DestinationId, Ring};
 use lanecast_packet::{Run, Squeeze};
 use lanecast_protocol::wsc::StreamState;
@@ -50,6 +51,7 @@ impl Shard {
                 width: None,
                 height: None,
                 profile_level_id: None,
+                recording: RecordingStatus::Off,
             },
             announced: None,
             viewers: Vec::new(),

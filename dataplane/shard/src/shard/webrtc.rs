@@ -69,7 +69,7 @@ pub(super) fn slot_of(connection: u64) -> usize {
 
 impl Shard {
     pub(super) fn attach_webrtc(&mut self, now: Instant, attach: AttachWebRtc) -> Result<(), SessionError> {
-        let AttachWebRtc { stream, session: id, codec, peer } = attach;
+        let AttachWebRtc { stream, session: id, codec, peer, start_unix_ms: _ } = attach;
         let &stream_slot = self.stream_slots.get(&stream).ok_or(SessionError::Unknown)?;
         let index = self.viewers.vacant_key();
         if self.gate != Gate::Open || index >= MAX_VIEWERS || self.connecting >= MAX_CONNECTING {
