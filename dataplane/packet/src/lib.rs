@@ -8,10 +8,12 @@
 //! the GOP cache or a send under way holds it; all viewers share its bytes.
 
 mod run;
+mod splice;
 mod squeeze;
 mod writer;
 
 pub use run::{Packet, Run};
+pub use splice::Splice;
 pub use squeeze::Squeeze;
 pub use writer::{RunWriter, WriterConfig};
 

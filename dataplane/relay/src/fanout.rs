@@ -39,6 +39,30 @@ pub enum Egress {
     WebSocket,
     /// Sealed packets, each viewer's its own; pictures out of order are left out.
     WebRtc,
+    /// As [`Egress::Datagrams`], with the viewer's own numbers and times: it was stitched.
+    StitchedDatagrams,
+    /// As [`Egress::WebSocket`], with the viewer's own numbers and times.
+    StitchedWebSocket,
+}
+
+/// Every way, by its place in [`Fanout::in_step`].
+const EGRESSES: [Egress; 5] = [
+    Egress::Datagrams,
+    Egress::WebSocket,
+    Egress::WebRtc,
+    Egress::StitchedDatagrams,
+    Egress::StitchedWebSocket,
+];
+
+/// Where a viewer is in the stream, when it leaves the shared numbering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Number of the first packet that it has not been given.
+    pub next_packet: u64,
+    /// Newest timestamp that it was given, as it was given.
+    pub newest_90k: u32,
+    /// When the stream last sent.
+    pub sent_at: Instant,
 }
 
 /// Something to send.
@@ -69,9 +93,8 @@ pub enum Transmit<'a> {
 /// The viewers of one stream.
 #[derive(Debug, Default)]
 pub struct Fanout {
-    datagrams: Vec<ViewerId>,
-    websockets: Vec<ViewerId>,
-    webrtc: Vec<ViewerId>,
+    /// Those in step, by egress.
+    in_step: [Vec<ViewerId>; EGRESSES.len()],
     apart: Vec<Apart>,
     /// Who wants the GOP once more, at the next access unit; each once.
     refreshing: Vec<ViewerId>,
@@ -82,6 +105,7 @@ pub struct Fanout {
     unit_bytes: usize,
     pace: Pace,
     skipped_packets: u64,
+    sent_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +190,26 @@ impl Fanout {
         in_step
     }
 
+    /// Where a viewer is that has the stream's own numbers and times; `None` if it has got nothing yet, or waits.
+    pub fn position(&self, cache: &GopCache, viewer: ViewerId) -> Option<Position> {
+        let place = self.places.get(&viewer)?;
+        let (next, squeeze) = match place.in_step {
+            true => (self.live, Squeeze::default()),
+            false => match self.apart[place.index].state {
+                State::Behind { next, squeeze, .. } => (next, squeeze),
+                State::Waiting { .. } => return None,
+            },
+        };
+        let last = cache.run(next.checked_sub(1)?)?;
+        let in_order = (cache.first()..next).rev().filter_map(|number| cache.run(number));
+        let newest = in_order.into_iter().find(|run| !run.is_out_of_order()).unwrap_or(last);
+        Some(Position {
+            next_packet: last.first_packet() + u64::from(last.packets()),
+            newest_90k: squeeze.map(newest.rtp_timestamp()),
+            sent_at: self.sent_at?,
+        })
+    }
+
     /// What an interval of a millisecond lets out to this viewer where it does not share the others' pace: of an
     /// access unit of more than a run, and of the GOP cache.
     pub fn set_pace(&mut self, viewer: ViewerId, bytes_per_second: u64) {
@@ -217,11 +261,8 @@ impl Fanout {
                 self.spread(run);
             }
             self.skipped_packets += u64::from(run.packets()) * self.waiting() as u64;
-            for (viewers, egress) in [
-                (&self.datagrams, Egress::Datagrams),
-                (&self.websockets, Egress::WebSocket),
-                (&self.webrtc, Egress::WebRtc),
-            ] {
+            self.sent_at = Some(now);
+            for (viewers, egress) in self.in_step.iter().zip(EGRESSES) {
                 if !viewers.is_empty() && wants(egress, run) {
                     send(Transmit::Shared { run, viewers, egress });
                 }
@@ -253,8 +294,8 @@ impl Fanout {
         if run.starts_access_unit() {
             return;
         }
-        for index in (0..self.webrtc.len()).rev() {
-            let viewer = self.webrtc[index];
+        for index in (0..self.in_step[Egress::WebRtc as usize].len()).rev() {
+            let viewer = self.in_step[Egress::WebRtc as usize][index];
             let pace_bytes = self.places.get(&viewer).map_or(u32::MAX, |place| place.pace_bytes);
             if (pace_bytes as usize) < PACE_BYTES {
                 let credit_bytes = 0;
@@ -308,7 +349,7 @@ impl Fanout {
         {
             let packets: u64 =
                 (live..start).filter_map(|run| cache.run(run)).map(|run| u64::from(run.packets())).sum();
-            let viewers = self.datagrams.len() + self.websockets.len() + self.webrtc.len();
+            let viewers: usize = self.in_step.iter().map(Vec::len).sum();
             self.skipped_packets += packets * viewers as u64;
             live = start;
         }
@@ -316,7 +357,7 @@ impl Fanout {
     }
 
     fn all_wait(&mut self) {
-        while let Some(&viewer) = self.datagrams.last().or(self.websockets.last()).or(self.webrtc.last()) {
+        while let Some(&viewer) = self.in_step.iter().find_map(|list| list.last()) {
             self.block(viewer);
         }
     }
@@ -409,11 +450,7 @@ impl Fanout {
     }
 
     fn list(&mut self, egress: Egress) -> &mut Vec<ViewerId> {
-        match egress {
-            Egress::Datagrams => &mut self.datagrams,
-            Egress::WebSocket => &mut self.websockets,
-            Egress::WebRtc => &mut self.webrtc,
-        }
+        &mut self.in_step[egress as usize]
     }
 
     fn remove_in_step(&mut self, place: Place) {
@@ -618,7 +655,7 @@ mod tests {
         scene.access_unit(251 * 3600, false, 1);
         let got = scene.got(1);
         assert_eq!(got[250..], [(250, 250 * 3600), (251, 251 * 3600)]);
-        assert_eq!(scene.fanout.datagrams, [ViewerId(1)], "in step");
+        assert_eq!(scene.fanout.in_step[Egress::Datagrams as usize], [ViewerId(1)], "in step");
     }
 
     #[test]
@@ -750,7 +787,7 @@ mod tests {
         scene.access_unit(0, true, 1);
         scene.join(1);
         scene.access_unit(3600, false, 1);
-        assert_eq!(scene.fanout.datagrams, [ViewerId(1)]);
+        assert_eq!(scene.fanout.in_step[Egress::Datagrams as usize], [ViewerId(1)]);
         // Ten pictures between two turns, of which the cache holds eight.
         for index in 2..12u32 {
             scene.writer.begin_access_unit(index * 3600, false);
@@ -833,7 +870,7 @@ mod tests {
         scene.access_unit(7200, false, 1);
         scene.access_unit(10_800, false, 1);
         assert_eq!(scene.got(1), scene.got(2), "both got everything");
-        assert_eq!(scene.fanout.webrtc.len(), 2, "in step");
+        assert_eq!(scene.fanout.in_step[Egress::WebRtc as usize].len(), 2, "in step");
     }
 
     #[test]

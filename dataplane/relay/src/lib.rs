@@ -13,5 +13,6 @@ pub mod gop;
 pub mod packetizer;
 pub mod source;
 mod squeeze;
+pub mod stitcher;
 pub mod stream;
 pub mod timeline;

@@ -3,6 +3,7 @@
 //! Depacketizer → access unit → timeline → packetizer → GOP cache → fan-out. The source and the sessions are not
 //! here: the shard brings the one's packets and takes the other's runs.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use lanecast_protocol::codec::{
 };
 use lanecast_protocol::rtp::Ordered;
 
-use crate::fanout::{Egress, Fanout, Transmit, ViewerId};
+use crate::access_unit::AccessUnit;
+use crate::fanout::{Egress, Fanout, Position, Transmit, ViewerId};
 use crate::gop::GopCache;
 use crate::packetizer::Packetizer;
 use crate::timeline::Timeline;
@@ -55,6 +57,7 @@ pub struct StreamCounters {
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
+    ssrc: u32,
     depacketizer: Option<Depacketizer>,
     codec: Codec,
     incoming: ParameterSets,
@@ -71,6 +74,16 @@ pub struct Stream {
     fanout: Fanout,
     counters: StreamCounters,
     depacketized: DepacketizerStatistics,
+    /// Somebody takes whole access units.
+    recording: bool,
+    recorded: Recorded,
+}
+
+/// What goes to the recorder. The driver takes it after every packet, so no more waits than one packet can end.
+#[derive(Debug, Default)]
+struct Recorded {
+    open: Option<AccessUnit>,
+    whole: VecDeque<AccessUnit>,
 }
 
 /// The access unit that is coming in.
@@ -102,6 +115,7 @@ impl Stream {
             first_packet: seed & 0x7fff,
         };
         Self {
+            ssrc: config.ssrc,
             depacketizer: None,
             codec: Codec::H264,
             incoming: ParameterSets::new(Codec::H264),
@@ -117,7 +131,22 @@ impl Stream {
             fanout: Fanout::default(),
             counters: StreamCounters::default(),
             depacketized: DepacketizerStatistics::default(),
+            recording: false,
+            recorded: Recorded::default(),
         }
+    }
+
+    /// Whether whole access units are given out by [`Stream::poll_access_unit`], from the next one on.
+    pub fn set_recording(&mut self, recording: bool) {
+        self.recording = recording;
+        if !recording {
+            self.recorded = Recorded::default();
+        }
+    }
+
+    /// The next access unit for the recorder, until `None`; after every packet while recording.
+    pub fn poll_access_unit(&mut self) -> Option<AccessUnit> {
+        self.recorded.whole.pop_front()
     }
 
     /// The camera plays: all that comes now is of this kind.
@@ -147,6 +176,9 @@ impl Stream {
                 Depacketized::Nal { rtp_timestamp, nal } => self.on_nal(now, rtp_timestamp, nal),
                 Depacketized::AccessUnitEnd { damaged, .. } => {
                     self.counters.damaged_access_units += u64::from(damaged);
+                    if let Some(open) = &mut self.recorded.open {
+                        open.damaged = damaged;
+                    }
                     self.finish_unit();
                 }
             }
@@ -181,6 +213,16 @@ impl Stream {
     /// Takes a viewer; see [`Fanout::join`].
     pub fn join(&mut self, viewer: ViewerId, egress: Egress, fresh: bool) {
         self.fanout.join(&self.cache, viewer, egress, fresh);
+    }
+
+    /// Where a viewer is in the stream; see [`Fanout::position`].
+    pub fn position(&self, viewer: ViewerId) -> Option<Position> {
+        self.fanout.position(&self.cache, viewer)
+    }
+
+    /// SSRC of all its packets.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
     }
 
     /// Frees a viewer.
@@ -256,6 +298,9 @@ impl Stream {
                 }
                 if self.unit.state == UnitState::Sending {
                     self.packetizer.nal(&nal);
+                    if let Some(open) = &mut self.recorded.open {
+                        open.nals.push(nal);
+                    }
                     self.cache_runs();
                 }
             }
@@ -281,10 +326,33 @@ impl Stream {
         if random_access || self.unit.parameter_sets_changed {
             self.packetizer.parameter_sets(|| self.incoming.iter());
         }
+        self.begin_recorded(now, rtp_timestamp, timestamp, random_access);
         for nal in self.unit.prefix.drain(..) {
             self.packetizer.nal(&nal);
+            if let Some(open) = &mut self.recorded.open {
+                open.nals.push(nal);
+            }
         }
         self.flush_at = Some(now + FLUSH_AFTER);
+    }
+
+    fn begin_recorded(
+        &mut self,
+        now: Instant,
+        camera_timestamp: u32,
+        timestamp_90k: u32,
+        random_access: bool,
+    ) {
+        let Some(parameter_sets) = self.published.clone().filter(|_| self.recording) else { return };
+        self.recorded.open = Some(AccessUnit {
+            arrived: now,
+            camera_timestamp,
+            timestamp_90k,
+            random_access,
+            damaged: false,
+            parameter_sets,
+            nals: Vec::new(),
+        });
     }
 
     /// Counts pictures that are shown before one sent earlier; true for those.
@@ -310,6 +378,7 @@ impl Stream {
                 self.packetizer.end_access_unit();
                 self.cache_runs();
                 self.counters.access_units += 1;
+                self.recorded.whole.extend(self.recorded.open.take());
             }
         }
         self.unit.state = UnitState::Prefix;

@@ -2,10 +2,13 @@
 //!
 //! Nothing is kept of a packet. What was sent is known by a few spans: from which of our sequence numbers on, which
 //! numbers of the stream followed one another. A packet that was lost is made anew from the stream's history, as a
-//! retransmission of its own SSRC (RFC 4588). Not here: when to send, and where the history is.
+//! retransmission of its own SSRC (RFC 4588). The runs may come of another supply from some moment on (recorded instead of
+//! live): numbers and times go on. Not here: when to send, and where the history is.
+
+use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
-use lanecast_packet::{RTP_HEADER_BYTES, Run, Squeeze};
+use lanecast_packet::{RTP_HEADER_BYTES, Run, Splice, Squeeze};
 use smallvec::SmallVec;
 
 use crate::peer::{MediaConfig, RtxConfig};
@@ -19,6 +22,9 @@ const MAX_SPANS: usize = 8;
 /// Retransmissions may take half of what media takes, and this much at once: an eighth of a 4K keyframe.
 const RETRANSMISSION_CREDIT_BYTES: i64 = 160 << 10;
 
+/// The supply of what the stream sends to all.
+pub const LIVE: u32 = 0;
+
 /// One viewer's packets.
 pub struct Egress {
     config: MediaConfig,
@@ -29,6 +35,8 @@ pub struct Egress {
     next_transport_sequence: u16,
     /// The newest is last.
     spans: SmallVec<[Span; 2]>,
+    supply: u32,
+    splice: Splice,
     retransmission_credit_bytes: i64,
     packets: u64,
     payload_bytes: u64,
@@ -49,15 +57,20 @@ struct Span {
     first_index: u64,
     first_in_order: u64,
     squeeze: Squeeze,
+    offset_90k: u32,
+    supply: u32,
 }
 
 /// A packet that the viewer asks for again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     index: u64,
-    /// Its number among the stream's packets in order.
+    /// Its number among its supply's packets in order.
     pub in_order: u64,
+    /// Of which supply it was; see [`Egress::cut`].
+    pub supply: u32,
     squeeze: Squeeze,
+    offset_90k: u32,
 }
 
 /// What was appended for one send.
@@ -81,6 +94,8 @@ impl Egress {
             next_rtx_index: u64::from(first_sequence.rotate_left(7) & 0x7fff),
             next_transport_sequence: 1,
             spans: SmallVec::new(),
+            supply: LIVE,
+            splice: Splice::default(),
             retransmission_credit_bytes: RETRANSMISSION_CREDIT_BYTES,
             packets: 0,
             payload_bytes: 0,
@@ -88,6 +103,13 @@ impl Egress {
             skipped_packets: 0,
             newest_rtp_timestamp: 0,
         }
+    }
+
+    /// Runs from now on are of this supply: [`LIVE`], or a number of the driver's for something else. The timestamp advances by
+    /// the real time that passed.
+    pub fn cut(&mut self, supply: u32) {
+        self.supply = supply;
+        self.splice.cut();
     }
 
     /// What was negotiated.
@@ -101,10 +123,10 @@ impl Egress {
     }
 
     /// Appends the sealed packets of `run` to `out`, with timestamps by `squeeze`.
-    pub fn seal_run(&mut self, run: &Run, squeeze: &Squeeze, out: &mut BytesMut) -> Sealed {
+    pub fn seal_run(&mut self, now: Instant, run: &Run, squeeze: &Squeeze, out: &mut BytesMut) -> Sealed {
+        let rtp_timestamp = self.splice.map(now, squeeze.map(run.rtp_timestamp()));
         self.follow(run.first_in_order(), squeeze);
         let transport_sequence = self.next_transport_sequence;
-        let rtp_timestamp = squeeze.map(run.rtp_timestamp());
         let config = (self.config.payload_type, self.config.ssrc);
         out.reserve(self.sealed_bytes(run));
         for packet in run.bytes().chunks(usize::from(run.segment_bytes())) {
@@ -134,7 +156,13 @@ impl Egress {
         let index = newest.checked_sub(u64::from(behind))?;
         let span = self.spans.iter().rev().find(|span| span.first_index <= index)?;
         let in_order = span.first_in_order + (index - span.first_index);
-        Some(Lost { index, in_order, squeeze: span.squeeze })
+        Some(Lost {
+            index,
+            in_order,
+            supply: span.supply,
+            squeeze: span.squeeze,
+            offset_90k: span.offset_90k,
+        })
     }
 
     /// Appends `packet`, the stream's packet number `lost.in_order` of this timestamp, once more: as a retransmission (RFC 4588)
@@ -154,7 +182,7 @@ impl Egress {
         }
         self.retransmission_credit_bytes = credit;
         let transport_sequence = self.next_transport_sequence;
-        let rtp_timestamp = lost.squeeze.map(rtp_timestamp);
+        let rtp_timestamp = lost.squeeze.map(rtp_timestamp).wrapping_add(lost.offset_90k);
         let marker = header[1] & 0x80;
         let start = out.len();
         match self.config.rtx {
@@ -199,7 +227,9 @@ impl Egress {
 
     /// Notes where a run begins another span than the newest.
     fn follow(&mut self, first_in_order: u64, squeeze: &Squeeze) {
-        let newest = self.spans.last();
+        let (supply, offset_90k) = (self.supply, self.splice.offset_90k());
+        let same = |span: &&Span| span.supply == supply && span.offset_90k == offset_90k;
+        let newest = self.spans.last().filter(same);
         let expected = newest.map(|span| span.first_in_order + (self.next_index - span.first_index));
         let follows = expected == Some(first_in_order) && newest.is_some_and(|span| span.squeeze == *squeeze);
         if !follows {
@@ -207,7 +237,14 @@ impl Egress {
             if self.spans.len() == MAX_SPANS {
                 self.spans.remove(0);
             }
-            self.spans.push(Span { first_index: self.next_index, first_in_order, squeeze: *squeeze });
+            let squeeze = *squeeze;
+            self.spans.push(Span {
+                first_index: self.next_index,
+                first_in_order,
+                squeeze,
+                offset_90k,
+                supply,
+            });
         }
     }
 
@@ -275,6 +312,7 @@ mod tests {
         runs: Vec<Run>,
         egress: Egress,
         receiver: Context,
+        now: Instant,
     }
 
     impl Scene {
@@ -306,6 +344,7 @@ mod tests {
                     RingProvider::new().crypto(),
                 )
                 .unwrap(),
+                now: Instant::now(),
             }
         }
 
@@ -325,7 +364,7 @@ mod tests {
 
         fn send(&mut self, run: usize, squeeze: &Squeeze) -> Vec<RtpPacket> {
             let mut out = BytesMut::new();
-            let sealed = self.egress.seal_run(&self.runs[run], squeeze, &mut out);
+            let sealed = self.egress.seal_run(self.now, &self.runs[run], squeeze, &mut out);
             assert_eq!(out.len(), self.egress.sealed_bytes(&self.runs[run]));
             let packets = out.chunks(usize::from(sealed.segment_bytes));
             packets.map(|packet| Self::open(&mut self.receiver, packet)).collect()
@@ -405,13 +444,31 @@ mod tests {
         let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, false, false);
         let run = scene.access_unit(0, 3);
         let mut first = BytesMut::new();
-        let sealed = scene.egress.seal_run(&scene.runs[run], &Squeeze::default(), &mut first);
+        let sealed = scene.egress.seal_run(scene.now, &scene.runs[run], &Squeeze::default(), &mut first);
         let lost = scene.egress.lost(0x7ff1).unwrap();
         let mut again = BytesMut::new();
         let packet = scene.runs[run].packet(1).unwrap().to_vec();
         scene.egress.seal_again(&lost, &packet, 0, &mut again).unwrap();
         let segment = usize::from(sealed.segment_bytes);
         assert_eq!(again[..], first[segment..2 * segment]);
+    }
+
+    #[test]
+    fn another_supply_goes_on_where_the_last_one_was_and_its_lost_packets_come_from_it() {
+        let mut scene = Scene::new(SrtpProfile::AeadAes128Gcm, true, true);
+        let live = scene.access_unit(90_000, 2);
+        let first = scene.send(live, &Squeeze::default());
+        scene.egress.cut(7);
+        scene.now += std::time::Duration::from_secs(1);
+        let recorded = scene.access_unit(500, 2);
+        let second = scene.send(recorded, &Squeeze::default());
+        assert_eq!(second[0].seq, first[1].seq.wrapping_add(1));
+        assert_eq!(second[0].rtp_timestamp, 180_000);
+        let lost = scene.egress.lost(second[0].seq).unwrap();
+        assert_eq!((lost.supply, scene.egress.lost(first[0].seq).unwrap().supply), (7, LIVE));
+        assert_eq!(scene.again(second[0].seq).unwrap().rtp_timestamp, 180_000, "the time as it was sent");
+        assert_eq!(scene.again(first[1].seq).unwrap().rtp_timestamp, 90_000);
+        assert_eq!(scene.egress.skipped_packets(), 0);
     }
 
     #[test]

@@ -336,10 +336,22 @@ impl Peer {
         out: &mut BytesMut,
     ) -> Option<Sealed> {
         let media = self.media.as_mut()?;
-        let sealed = media.egress.seal_run(run, squeeze, out);
+        let sealed = media.egress.seal_run(now, run, squeeze, out);
         media.newest_sent = Some(now);
         media.sent(now, &sealed);
         Some(sealed)
+    }
+
+    /// Runs from now on are of another supply; see [`Egress::cut`].
+    pub fn cut(&mut self, supply: u32) {
+        if let Some(media) = &mut self.media {
+            media.egress.cut(supply);
+        }
+    }
+
+    /// What [`PeerOutput::Pace`] said last; `None` if nothing yet.
+    pub fn pace_bytes_per_second(&self) -> Option<u64> {
+        self.media.as_ref().map(|media| media.pace_bytes_per_second).filter(|&pace| pace > 0)
     }
 
     /// Appends a lost packet once more; see [`Egress::seal_again`]. `packet` is `None` where the history has it not.
