@@ -1,4 +1,4 @@
-//! The shard's I/O: one io_uring ring, its sockets, and segmented sends.
+//! The shard's I/O: one io_uring ring, its sockets and files, and segmented sends.
 //!
 //! A turn of a shard is: [`Ring::reap`] → run what the completions feed → [`Ring::submit`]. Between turns it
 //! sleeps in [`Sleeper::sleep`]; completions and [`Waker::wake`] end the sleep.
@@ -8,15 +8,19 @@
 
 pub mod bare;
 mod buffers;
+mod completion;
 mod destinations;
 mod error_queue;
+mod file;
 mod offload;
 mod ring;
 mod socket;
 mod wake;
 
+pub use completion::Completion;
 pub use destinations::DestinationId;
+pub use file::File;
 pub use offload::Segmentation;
-pub use ring::{Completion, OperationId, Ring, RingStatistics};
+pub use ring::{OperationId, Ring, RingStatistics};
 pub use socket::{Socket, bind_udp, bind_udp_pair, canonical};
 pub use wake::{Sleeper, Waker, allowed_cpus, thread_cpu_us};

@@ -1,24 +1,31 @@
 //! The ring: operations in, completions out.
 //!
 //! Segmented sends are the hot path: one entry per run and viewer, nothing allocated, no completion surfaced
-//! when it went well. Everything else (TCP, signalling datagrams, timers) is an [`OperationId`]'s business.
+//! when it went well. Everything else (TCP, signalling datagrams, timers, files) is an [`OperationId`]'s business.
+
+mod files;
+mod operations;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode};
 use slab::Slab;
 
-use crate::buffers::{self, ProvidedBuffers};
+use self::operations::Operation;
+pub use self::operations::OperationId;
+
+use crate::buffers::ProvidedBuffers;
+use crate::completion::Completion;
 use crate::destinations::{DestinationId, Destinations, sockaddr};
 use crate::error_queue;
 use crate::offload::{self, CONTROL_LEN, ControlMessages, Segmentation, is_refusal, is_refusal_of_all};
-use crate::socket::{Socket, address_of};
+use crate::socket::Socket;
 use crate::wake::Waker;
 
 /// Entries of the submission queue: a full one is submitted on the way. Small enough for the first-level cache's
@@ -30,81 +37,12 @@ const COMPLETIONS: u32 = 4096;
 const MAX_PACKETS_PER_RUN: usize = 64;
 /// How long the end of a ring waits for the kernel to let go of its memory.
 const LET_GO: Duration = Duration::from_secs(1);
-/// Buffers of one write: `IOV_MAX` is 1024.
-const MAX_CHUNKS_PER_WRITE: usize = 256;
 /// Arena that received datagrams are copied into; a datagram's `Bytes` is a slice of it.
 const DATAGRAM_ARENA_BYTES: usize = 256 << 10;
 /// The fixed file of the shard's UDP socket.
 const UDP: Fixed = Fixed(0);
 /// The socket name that a multishot receive asks for.
 const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
-
-/// Names an operation under way, to cancel it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OperationId(u32);
-
-/// What came back.
-#[derive(Debug)]
-pub enum Completion {
-    /// A stream socket received: the bytes are at the end of the buffer that was given. 0 bytes: the peer closed.
-    Received {
-        /// The caller's.
-        token: u64,
-        /// The caller's buffer.
-        buffer: BytesMut,
-        /// Bytes added.
-        result: io::Result<usize>,
-    },
-    /// All chunks of a write were taken by the kernel, or the connection broke.
-    Written {
-        /// The caller's.
-        token: u64,
-        /// Bytes taken.
-        result: io::Result<usize>,
-    },
-    /// A connect ended.
-    Connected {
-        /// The caller's.
-        token: u64,
-        /// How.
-        result: io::Result<()>,
-    },
-    /// A datagram came.
-    Datagram {
-        /// The caller's.
-        token: u64,
-        /// The sender, IPv4 as IPv4.
-        from: SocketAddr,
-        /// The payload; empty if it was longer than a jumbo frame (dropped).
-        bytes: Bytes,
-    },
-    /// A socket gives no more datagrams.
-    DatagramsEnded {
-        /// The caller's.
-        token: u64,
-        /// Why.
-        error: io::Error,
-    },
-    /// A segmented send failed: the viewer lost packets.
-    SendFailed {
-        /// Whose.
-        destination: DestinationId,
-        /// Why.
-        error: io::Error,
-    },
-    /// An ICMP error of this destination.
-    Unreachable {
-        /// Where nobody listens.
-        address: SocketAddr,
-    },
-    /// The kernel or a device refused segmented sends: packets go one by one from now on.
-    SegmentationOff {
-        /// The refusal.
-        error: io::Error,
-    },
-    /// A timer ran out.
-    Timer,
-}
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,6 +72,8 @@ pub struct Ring {
     flights: Slab<Flight>,
     operations: Slab<Operation>,
     retries: VecDeque<Retry>,
+    /// File operations whose next entry is to be queued.
+    unfinished: VecDeque<usize>,
     /// Why nothing more can be submitted; told by [`Ring::submit`].
     broken: Option<io::Error>,
     /// No receive is started again.
@@ -177,37 +117,6 @@ enum Part {
     EachPacket,
     /// This packet.
     Packet(usize),
-}
-
-/// Everything else, with what the kernel may still touch.
-enum Operation {
-    Receive {
-        token: u64,
-        _socket: Socket,
-        buffer: BytesMut,
-    },
-    Write {
-        token: u64,
-        bytes: usize,
-        _socket: Socket,
-        _chunks: Vec<Bytes>,
-        _vectors: Box<[libc::iovec]>,
-        _header: Box<libc::msghdr>,
-    },
-    Connect {
-        token: u64,
-        _socket: Socket,
-        _address: Box<libc::sockaddr_in6>,
-        _address4: Box<libc::sockaddr_in>,
-    },
-    Datagrams {
-        token: u64,
-        socket: Option<Socket>,
-    },
-    Errors,
-    Timer {
-        _at: Box<Timespec>,
-    },
 }
 
 const TAG_SEND: u64 = 1 << 60;
@@ -265,6 +174,7 @@ impl Ring {
             flights: Slab::new(),
             operations: Slab::new(),
             retries: VecDeque::new(),
+            unfinished: VecDeque::new(),
             broken: None,
             closing: false,
             done: VecDeque::new(),
@@ -356,91 +266,6 @@ impl Ring {
         self.push_send(key, 0..length, None, &address, TAG_SEND | pack(key, NO_DESTINATION, 0, WHOLE));
     }
 
-    /// Receives into the spare room of `buffer` (at least one byte).
-    pub fn receive(&mut self, token: u64, socket: &Socket, mut buffer: BytesMut) -> OperationId {
-        let room = buffer.spare_capacity_mut();
-        let (pointer, length) = (room.as_mut_ptr().cast(), room.len().min(i32::MAX as usize) as u32);
-        let entry = opcode::Recv::new(Fd(socket.raw()), pointer, length).build();
-        self.start(entry, Operation::Receive { token, _socket: socket.clone(), buffer })
-    }
-
-    /// Writes all of `chunks` in order (at most 256 of them are taken; the rest stays in the queue).
-    pub fn write(&mut self, token: u64, socket: &Socket, chunks: &mut VecDeque<Bytes>) -> OperationId {
-        let chunks: Vec<Bytes> = chunks.drain(..chunks.len().min(MAX_CHUNKS_PER_WRITE)).collect();
-        let mut vectors: Box<[libc::iovec]> = chunks
-            .iter()
-            .map(|chunk| libc::iovec { iov_base: chunk.as_ptr().cast_mut().cast(), iov_len: chunk.len() })
-            .collect();
-        // SAFETY: all-zero is a valid msghdr.
-        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        header.msg_iov = vectors.as_mut_ptr();
-        header.msg_iovlen = vectors.len();
-        let entry = opcode::SendMsg::new(Fd(socket.raw()), &raw const *header)
-            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
-            .build();
-        self.start(
-            entry,
-            Operation::Write {
-                token,
-                bytes: chunks.iter().map(Bytes::len).sum(),
-                _socket: socket.clone(),
-                _chunks: chunks,
-                _vectors: vectors,
-                _header: header,
-            },
-        )
-    }
-
-    /// Connects a stream socket made by [`Socket::tcp_for`] the same address.
-    pub fn connect(&mut self, token: u64, socket: &Socket, to: SocketAddr) -> OperationId {
-        let address = Box::new(sockaddr(to));
-        // SAFETY: all-zero is a valid sockaddr_in.
-        let mut address4: Box<libc::sockaddr_in> = Box::new(unsafe { std::mem::zeroed() });
-        let entry = match to {
-            SocketAddr::V4(to) => {
-                address4.sin_family = libc::AF_INET as libc::sa_family_t;
-                address4.sin_port = to.port().to_be();
-                address4.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
-                let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-                opcode::Connect::new(Fd(socket.raw()), (&raw const *address4).cast(), length).build()
-            }
-            SocketAddr::V6(_) => {
-                opcode::Connect::new(Fd(socket.raw()), (&raw const *address).cast(), NAME_LEN as u32).build()
-            }
-        };
-        let operation =
-            Operation::Connect { token, _socket: socket.clone(), _address: address, _address4: address4 };
-        self.start(entry, operation)
-    }
-
-    /// Receives datagrams of `socket` until it is cancelled.
-    pub fn receive_datagrams(&mut self, token: u64, socket: &Socket) -> OperationId {
-        self.start_datagrams(token, Some(socket.clone()))
-    }
-
-    /// Sends one datagram of another socket than the shard's, without waiting: control traffic that may be lost.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn send_from(&self, socket: &Socket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
-        socket.send_to(bytes, to)
-    }
-
-    /// A [`Completion::Timer`] after `delay`.
-    pub fn start_timer(&mut self, delay: Duration) -> OperationId {
-        let at = Box::new(Timespec::from(delay));
-        let entry = opcode::Timeout::new(&raw const *at).build();
-        self.start(entry, Operation::Timer { _at: at })
-    }
-
-    /// Cancels all operations on `socket`; each still gives its completion.
-    pub fn cancel_all(&mut self, socket: &Socket) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(socket.raw())).all())
-            .build()
-            .user_data(TAG_IGNORED);
-        self.push(&entry);
-    }
-
     /// Hands what was queued to the kernel and collects what is done.
     ///
     /// # Errors
@@ -475,6 +300,32 @@ impl Ring {
         }
     }
 
+    /// Waits for a completion, at most so long.
+    fn wait(&self, at_most: Duration) -> io::Result<()> {
+        let at_most = Timespec::from(at_most);
+        let arguments = SubmitArgs::new().timespec(&at_most);
+        match self.ring.submitter().submit_with_args(1, &arguments) {
+            Err(error) if error.raw_os_error() != Some(libc::EINTR) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Collects at the end of the ring: what would be gone on with ends.
+    fn let_go(&mut self) {
+        self.collect_completions();
+        while let Some(retry) = self.retries.pop_front() {
+            self.end_of_one(retry.flight);
+        }
+        while let Some(key) = self.unfinished.pop_front() {
+            self.operations.try_remove(key);
+        }
+    }
+
+    /// True while the kernel may touch memory of operations under way.
+    fn holds_memory(&self) -> bool {
+        !self.operations.is_empty() || !self.flights.is_empty()
+    }
+
     /// The next completion, until `None`.
     pub fn reap(&mut self) -> Option<Completion> {
         if self.done.is_empty() {
@@ -488,7 +339,8 @@ impl Ring {
     pub fn prepare_sleep(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        let idle = self.done.is_empty() && self.retries.is_empty() && self.ring.completion().is_empty() && {
+        let told = self.done.is_empty() && self.retries.is_empty() && self.unfinished.is_empty();
+        let idle = told && self.ring.completion().is_empty() && {
             let queue = self.ring.submission();
             // Completions that did not fit wait in the kernel for the next enter, which nothing else would call for.
             queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
@@ -569,26 +421,6 @@ impl Ring {
         self.push(&entry);
     }
 
-    fn start(&mut self, entry: io_uring::squeue::Entry, operation: Operation) -> OperationId {
-        let key = self.operations.insert(operation);
-        self.push(&entry.user_data(TAG_OPERATION | key as u64));
-        OperationId(key as u32)
-    }
-
-    fn start_datagrams(&mut self, token: u64, socket: Option<Socket>) -> OperationId {
-        let header = &raw const *self.multishot_header;
-        let entry = match &socket {
-            Some(socket) => opcode::RecvMsgMulti::new(Fd(socket.raw()), header, buffers::GROUP).build(),
-            None => opcode::RecvMsgMulti::new(UDP, header, buffers::GROUP).build(),
-        };
-        self.start(entry, Operation::Datagrams { token, socket })
-    }
-
-    fn start_errors(&mut self) {
-        let entry = opcode::PollAdd::new(UDP, libc::POLLERR as u32).multi(true).build();
-        self.start(entry, Operation::Errors);
-    }
-
     fn push(&mut self, entry: &io_uring::squeue::Entry) {
         if self.make_room() {
             // SAFETY: what the entry points to lives in `slots` until the submission, which is when the kernel copies
@@ -617,6 +449,7 @@ impl Ring {
 
     fn collect(&mut self) {
         self.collect_completions();
+        self.continue_files();
         // Empty but after an ICMP error hit an innocent viewer's send, or a segmented send was refused. What was
         // found out meanwhile is told first, so that nothing is sent again to who is known to be gone.
         if self.done.is_empty() && !self.retries.is_empty() {
@@ -711,105 +544,6 @@ impl Ring {
             self.flights.remove(key);
         }
     }
-
-    fn on_operation(&mut self, key: usize, result: i32, flags: u32) {
-        if let Some(Operation::Datagrams { .. } | Operation::Errors) = self.operations.get(key) {
-            return self.on_multishot(key, result, flags);
-        }
-        let Some(operation) = self.operations.try_remove(key) else { return };
-        let outcome =
-            if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) };
-        self.done.push_back(match operation {
-            Operation::Receive { token, mut buffer, .. } => {
-                if let Ok(received) = outcome {
-                    let length = buffer.len() + received;
-                    // SAFETY: the kernel wrote `received` bytes into the spare room behind `len`.
-                    unsafe { buffer.set_len(length) };
-                }
-                Completion::Received { token, buffer, result: outcome }
-            }
-            Operation::Write { token, bytes, .. } => {
-                // MSG_WAITALL stops short only where the connection ended in the middle.
-                let result = outcome.and_then(|written| match written {
-                    all if all == bytes => Ok(all),
-                    _ => Err(io::ErrorKind::ConnectionAborted.into()),
-                });
-                Completion::Written { token, result }
-            }
-            Operation::Connect { token, .. } => Completion::Connected { token, result: outcome.map(|_| ()) },
-            Operation::Timer { .. } => Completion::Timer,
-            // Handled above.
-            Operation::Datagrams { .. } | Operation::Errors => return,
-        });
-    }
-
-    fn on_multishot(&mut self, key: usize, result: i32, flags: u32) {
-        let more = io_uring::cqueue::more(flags);
-        match &self.operations[key] {
-            Operation::Errors => {
-                self.drain_errors();
-                if !more {
-                    self.operations.remove(key);
-                    if !self.closing {
-                        self.start_errors();
-                    }
-                }
-            }
-            Operation::Datagrams { token, .. } => {
-                let token = *token;
-                if let Some(id) = io_uring::cqueue::buffer_select(flags) {
-                    if result >= 0 {
-                        self.on_datagram(token, id, result as usize);
-                    }
-                    self.buffers.give_back(id);
-                }
-                if !more {
-                    self.on_datagrams_end(key, token, result);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn on_datagram(&mut self, token: u64, id: u16, length: usize) {
-        let Ok(out) = RecvMsgOut::parse(self.buffers.filled(id, length), &self.multishot_header) else {
-            return;
-        };
-        let Some(from) = address_of(out.name_data()) else { return };
-        let payload = out.payload_data();
-        let bytes = if out.is_payload_truncated() {
-            self.statistics.oversize_datagrams += 1;
-            Bytes::new()
-        } else {
-            if self.arena.capacity() < payload.len() {
-                self.arena.reserve(DATAGRAM_ARENA_BYTES);
-            }
-            self.arena.extend_from_slice(payload);
-            self.arena.split().freeze()
-        };
-        self.done.push_back(Completion::Datagram { token, from, bytes });
-    }
-
-    fn on_datagrams_end(&mut self, key: usize, token: u64, result: i32) {
-        let Operation::Datagrams { socket, .. } = self.operations.remove(key) else { return };
-        let error = io::Error::from_raw_os_error(-result.min(0));
-        let passing = matches!(
-            error.raw_os_error(),
-            Some(
-                0 | libc::ENOBUFS
-                    | libc::EAGAIN
-                    | libc::ECONNREFUSED
-                    | libc::EHOSTUNREACH
-                    | libc::ENETUNREACH
-            )
-        );
-        if self.closing {
-        } else if passing || socket.is_none() {
-            self.start_datagrams(token, socket);
-        } else {
-            self.done.push_back(Completion::DatagramsEnded { token, error });
-        }
-    }
 }
 
 impl SendSlot {
@@ -825,16 +559,22 @@ impl Drop for Ring {
     fn drop(&mut self) {
         self.closing = true;
         self.broken = None;
-        let deadline = Timespec::from(LET_GO);
+        let ends = Instant::now() + LET_GO;
         // What fails here shows in what is still under way.
         let _ = self.enter();
-        let _ = self.ring.submitter().register_sync_cancel(Some(deadline), CancelBuilder::any());
+        let _ =
+            self.ring.submitter().register_sync_cancel(Some(Timespec::from(LET_GO)), CancelBuilder::any());
         let _ = self.enter();
-        self.collect_completions();
-        while let Some(retry) = self.retries.pop_front() {
-            self.end_of_one(retry.flight);
+        self.let_go();
+        // A write that a worker of the kernel is at cannot be cancelled; the cancel does not wait for it.
+        while self.holds_memory() {
+            let left = ends.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.wait(left).is_err() {
+                break;
+            }
+            self.let_go();
         }
-        if !self.operations.is_empty() || !self.flights.is_empty() {
+        if self.holds_memory() {
             std::mem::forget(std::mem::take(&mut self.operations));
             std::mem::forget(std::mem::take(&mut self.flights));
             self.buffers.leak();
