@@ -106,6 +106,8 @@ pub enum PlayerOutput {
     Live,
     /// There is nothing at the wanted time or later. Nothing follows.
     Nothing,
+    /// What there is cannot be read at the moment: why. Nothing follows.
+    Unreadable(String),
 }
 
 /// The player of one viewer.

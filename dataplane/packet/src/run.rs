@@ -110,20 +110,21 @@ impl Run {
         Self { bytes: copy.freeze(), rtp_timestamp, ..self.clone() }
     }
 
-    /// The same packets under another timestamp and other sequence numbers, from `first_sequence` on: a copy at the end of
-    /// `out`, which keeps nothing of it.
+    /// The same packets under another timestamp and other sequence numbers, from `first_sequence` on: a copy in the memory of
+    /// `out`, which must be empty and is empty again.
     pub fn renumbered(&self, first_sequence: u16, rtp_timestamp: u32, out: &mut BytesMut) -> Self {
-        let start = out.len();
+        debug_assert!(out.is_empty(), "what is in it would be lost");
+        out.clear();
         out.extend_from_slice(&self.bytes);
         let mut sequence = first_sequence;
-        for packet in out[start..].chunks_mut(usize::from(self.segment_bytes)) {
+        for packet in out.chunks_mut(usize::from(self.segment_bytes)) {
             if let Some(fields) = packet.get_mut(2..8) {
                 fields[..2].copy_from_slice(&sequence.to_be_bytes());
                 fields[2..].copy_from_slice(&rtp_timestamp.to_be_bytes());
             }
             sequence = sequence.wrapping_add(1);
         }
-        Self { bytes: out.split_off(start).freeze(), rtp_timestamp, ..self.clone() }
+        Self { bytes: out.split().freeze(), rtp_timestamp, ..self.clone() }
     }
 }
 

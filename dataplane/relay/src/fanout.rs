@@ -190,14 +190,15 @@ impl Fanout {
         in_step
     }
 
-    /// Where a viewer is that has the stream's own numbers and times; `None` if it has got nothing yet, or waits.
+    /// Where a viewer is that has the stream's own numbers and times: for one that waits, where all are. `None` before anything
+    /// was sent.
     pub fn position(&self, cache: &GopCache, viewer: ViewerId) -> Option<Position> {
         let place = self.places.get(&viewer)?;
         let (next, squeeze) = match place.in_step {
             true => (self.live, Squeeze::default()),
             false => match self.apart[place.index].state {
                 State::Behind { next, squeeze, .. } => (next, squeeze),
-                State::Waiting { .. } => return None,
+                State::Waiting { .. } => (self.live, Squeeze::default()),
             },
         };
         let last = cache.run(next.checked_sub(1)?)?;

@@ -37,7 +37,7 @@ impl Stitcher {
         self.splice.cut();
     }
 
-    /// The run as this viewer gets it: a copy at the end of `out`. Only for what is sent, as it takes the numbers.
+    /// The run as this viewer gets it: a copy in the memory of `out`, which must be empty and is empty again. Only for what is sent, as it takes the numbers.
     pub fn stitch(&mut self, now: Instant, run: &Run, squeeze: &Squeeze, out: &mut BytesMut) -> Run {
         let rtp_timestamp = self.splice.map(now, squeeze.map(run.rtp_timestamp()));
         let first = self.next_sequence;

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod egress;
+mod playback;
+mod recording;
 mod streams;
 mod viewers;
 mod webrtc;
@@ -24,10 +27,12 @@ use lanecast_webrtc::dtls::Certificate;
 use slab::Slab;
 use tokio::sync::mpsc;
 
+use self::playback::Locating;
 use self::webrtc::{Handshake, StunClient};
-use crate::command::{SessionError, SessionId, SessionMode, StreamConfig, StreamId};
+use crate::command::{SessionId, StreamConfig, StreamId};
 use crate::drive::camera::Camera;
 use crate::drive::ice_tcp::IceTcp;
+use crate::drive::recording::Recording;
 use crate::drive::scratch::Scratch;
 use crate::drive::viewer::{Kind, Viewer};
 use crate::timers::{Armed, TimerKey, Timers};
@@ -77,6 +82,10 @@ pub(crate) struct Shard {
     hasher: RandomState,
     seeds: u64,
     viewer_epoch: u32,
+    recording_epoch: u32,
+    playback_serial: u32,
+    locating: HashMap<u64, Locating>,
+    locate_requests: u64,
     turns: u64,
     datagrams_dropped: u64,
     last_drop_log: Option<Instant>,
@@ -93,6 +102,12 @@ struct StreamSlot {
     viewers: Vec<usize>,
     touched: bool,
     removed: bool,
+    /// The camera's dialogue is over for good; the slot lives until its recording is closed.
+    stopped: bool,
+    clock_rate_hz: Option<u32>,
+    recording: Option<Box<Recording>>,
+    /// Counters of recorders that are over.
+    recorded: RecorderStatistics,
     source_timer: Armed,
     stream_timer: Armed,
     question: u64,
@@ -149,6 +164,10 @@ impl Shard {
             hasher: RandomState::new(),
             seeds: 0,
             viewer_epoch: 0,
+            recording_epoch: 0,
+            playback_serial: 0,
+            locating: HashMap::new(),
+            locate_requests: 0,
             turns: 0,
             datagrams_dropped: 0,
             last_drop_log: None,
@@ -215,17 +234,25 @@ impl Shard {
                 let _ = reply.send(ended);
             }
             Command::ReadMode { session, reply } => {
-                let live = SessionMode { is_live: true, current_time_unix_ms: None, speed: 1.0 };
-                let mode = self.sessions.get(&session).map(|_| live).ok_or(SessionError::Unknown);
+                // As above.
+                let _ = reply.send(self.read_mode(now, session));
+            }
+            Command::Seek { session, unix_ms, reply } => self.seek(now, session, unix_ms, reply),
+            Command::GoLive { session, reply } => {
+                let mode = self.go_live(now, session);
                 // As above.
                 let _ = reply.send(mode);
             }
-            Command::Seek { .. }
-            | Command::GoLive { .. }
-            | Command::SetSpeed { .. }
-            | Command::SegmentOpened { .. }
-            | Command::SegmentLost { .. }
-            | Command::Located { .. } => {}
+            Command::SetSpeed { session, speed, reply } => {
+                let mode = self.set_speed(now, session, speed);
+                // As above.
+                let _ = reply.send(mode);
+            }
+            Command::SegmentOpened { stream, ticket, result } => {
+                self.on_segment_opened(now, stream, ticket, result);
+            }
+            Command::SegmentLost { stream, segment } => self.on_segment_lost(now, stream, segment),
+            Command::Located { request, result } => self.on_located(now, request, result),
             Command::Resolved { stream, question, addresses } => {
                 self.with_stream(now, stream, |slot| {
                     if slot.question == question {
@@ -259,10 +286,19 @@ impl Shard {
                 self.on_datagram(now, Token::unpack(token), from, bytes)
             }
             Completion::DatagramsEnded { .. } => {}
-            Completion::SendFailed { destination, error } => self.on_send_failed(destination, &error),
+            Completion::SendFailed { destination, error } => self.on_send_failed(now, destination, &error),
             Completion::Unreachable { address } => self.on_unreachable(now, address),
             Completion::SegmentationOff { error } => {
                 tracing::warn!(shard = self.index, %error, "segmented sends are refused: packets go one by one");
+            }
+            Completion::FileRead { token, buffer, result } => {
+                self.on_file_read(now, Token::unpack(token), buffer, result);
+            }
+            Completion::FileWritten { token, result } => {
+                self.on_file_written(now, Token::unpack(token), result);
+            }
+            Completion::FileSynced { token, result } => {
+                self.on_file_synced(now, Token::unpack(token), result);
             }
             Completion::Timer => {
                 self.ring_timers.pop();
@@ -385,6 +421,8 @@ impl Shard {
                 }
                 None => {}
             },
+            TimerKey::Recording(index) => self.on_recording_timer(now, index),
+            TimerKey::Playback(index) => self.on_playback_timer(now, index),
             TimerKey::Stun => self.ask_stun_server(now),
             TimerKey::Gate => self.gate = Gate::Closed,
         }
@@ -425,7 +463,7 @@ impl Shard {
             datagrams_dropped: self.datagrams_dropped + ring.oversize_datagrams,
             cpu_us: thread_cpu_us(),
             gso: self.ring.segmentation() == Segmentation::Kernel,
-            streams: self.streams.iter().map(|(_, slot)| (slot.id, slot.statistics())).collect(),
+            streams: self.streams.iter().map(|(_, slot)| (slot.id, self.stream_statistics(slot))).collect(),
         }
     }
 
@@ -439,6 +477,9 @@ impl Shard {
             self.end_viewers(now, index, "the server is shutting down");
             self.streams[index].camera.source.stop(now);
             self.run_source(now, index);
+            if self.streams.contains(index) {
+                self.set_recording(now, index);
+            }
         }
     }
 
@@ -457,24 +498,26 @@ impl Shard {
     }
 }
 
-impl StreamSlot {
-    fn statistics(&self) -> StreamStatistics {
-        let (source, made) = (self.camera.source.statistics(), self.stream.counters());
+impl Shard {
+    fn stream_statistics(&self, slot: &StreamSlot) -> StreamStatistics {
+        let in_the_past =
+            |&&viewer: &&usize| self.viewers.get(viewer).is_some_and(|one| one.playing.is_some());
+        let (source, made) = (slot.camera.source.statistics(), slot.stream.counters());
         StreamStatistics {
             packets_received: source.packets,
             packets_lost: source.lost,
-            packets_dropped: source.dropped + self.stream.depacketizer_statistics().malformed_packets,
-            bytes_received: self.camera.bytes_received(),
+            packets_dropped: source.dropped + slot.stream.depacketizer_statistics().malformed_packets,
+            bytes_received: slot.camera.bytes_received(),
             access_units: made.access_units,
             packets_packetized: made.packets,
-            packets_sent: self.packets_sent,
-            bytes_sent: self.bytes_sent,
-            packets_skipped: self.packets_skipped + self.stream.skipped_packets(),
-            reconnects: self.camera.connects().saturating_sub(1),
-            viewers: self.viewers.len() as u64,
-            gop_cache_bytes: self.stream.gop_cache_bytes() as u64,
-            dvr_viewers: 0,
-            recorder: RecorderStatistics::default(),
+            packets_sent: slot.packets_sent,
+            bytes_sent: slot.bytes_sent,
+            packets_skipped: slot.packets_skipped + slot.stream.skipped_packets(),
+            reconnects: slot.camera.connects().saturating_sub(1),
+            viewers: slot.viewers.len() as u64,
+            gop_cache_bytes: slot.stream.gop_cache_bytes() as u64,
+            dvr_viewers: slot.viewers.iter().filter(in_the_past).count() as u64,
+            recorder: recording::recorder_statistics(slot),
         }
     }
 }

@@ -12,6 +12,10 @@ pub(crate) enum TimerKey {
     Stream(usize),
     /// A viewer slot's session.
     Viewer(usize),
+    /// A stream slot's recorder.
+    Recording(usize),
+    /// A viewer slot's players.
+    Playback(usize),
     /// The next question to the STUN server.
     Stun,
     /// The end of a graceful shutdown.

@@ -15,6 +15,10 @@ pub(crate) enum Owner {
     WebSocket,
     /// A viewer's connection of ICE-TCP.
     IceTcp,
+    /// A stream's recorder.
+    Recording,
+    /// A viewer's player.
+    Playback,
 }
 
 /// Owner, slot and epoch: a completion of an owner that has moved on is known by its epoch and dropped.
@@ -42,6 +46,8 @@ impl Token {
             3 => Owner::CameraRtcp,
             4 => Owner::WebSocket,
             5 => Owner::IceTcp,
+            6 => Owner::Recording,
+            7 => Owner::Playback,
             _ => Owner::Udp,
         };
         Self { owner, slot: (raw >> EPOCH_BITS) as usize & ((1 << SLOT_BITS) - 1), epoch: raw as u32 }
@@ -61,6 +67,8 @@ mod tests {
             Owner::CameraRtcp,
             Owner::WebSocket,
             Owner::IceTcp,
+            Owner::Recording,
+            Owner::Playback,
         ] {
             let token = Token { owner, slot: 0xab_cdef, epoch: u32::MAX };
             assert_eq!(Token::unpack(token.pack()), token);

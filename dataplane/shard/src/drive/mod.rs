@@ -2,6 +2,8 @@
 
 pub(crate) mod camera;
 pub(crate) mod ice_tcp;
+pub(crate) mod playback;
+pub(crate) mod recording;
 pub(crate) mod scratch;
 pub(crate) mod viewer;
 pub(crate) mod websocket;

@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::{Session, Transport};
-use lanecast_relay::fanout::ViewerId;
+use lanecast_relay::fanout::{Egress, ViewerId};
+use lanecast_relay::stitcher::Stitcher;
 use lanecast_webrtc::ice::Path;
 use lanecast_webrtc::peer::Peer;
 use smallvec::SmallVec;
 
+use super::playback::Playback;
 use super::websocket::WebSocket;
 use crate::command::{SessionId, StreamId};
 use crate::timers::Armed;
@@ -26,6 +28,11 @@ pub(crate) struct Viewer {
     pub(crate) ended: Option<String>,
     pub(crate) armed: Armed,
     pub(crate) kind: Kind,
+    /// What it plays instead of live.
+    pub(crate) playing: Option<Box<Playback>>,
+    /// What it will play as soon as its first picture is there.
+    pub(crate) seeking: Option<Box<Playback>>,
+    pub(crate) playback_timer: Armed,
 }
 
 /// What a viewer has by its kind.
@@ -45,6 +52,8 @@ pub(crate) struct Wsc {
     pub(crate) transport: Transport,
     /// Set once it ended: until then its close frame may be on its way.
     pub(crate) linger_until: Option<Instant>,
+    /// Its own numbers, once it has left the stream's.
+    pub(crate) stitcher: Option<Stitcher>,
 }
 
 /// A WebRTC viewer: its machine, and the connections that it made where it has no UDP.
@@ -86,6 +95,19 @@ impl Viewer {
                 Transport::None | Transport::WebSocket => None,
             },
             Kind::WebRtc(webrtc) => webrtc.address,
+        }
+    }
+}
+
+impl Wsc {
+    /// How it takes packets of the stream, if it takes any.
+    pub(crate) fn egress(&self) -> Option<Egress> {
+        match (self.transport, self.stitcher.is_some()) {
+            (Transport::None, _) => None,
+            (Transport::Udp(_), false) => Some(Egress::Datagrams),
+            (Transport::Udp(_), true) => Some(Egress::StitchedDatagrams),
+            (Transport::WebSocket, false) => Some(Egress::WebSocket),
+            (Transport::WebSocket, true) => Some(Egress::StitchedWebSocket),
         }
     }
 }

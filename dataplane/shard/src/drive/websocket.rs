@@ -127,12 +127,17 @@ impl WebSocket {
     /// Queues media frames; false if the queue is full. An access unit is begun only while a quarter of the queue is free,
     /// so that one that is begun is not cut, unless it is larger than that quarter.
     pub(crate) fn media(&mut self, frames: &Bytes, starts_access_unit: bool) -> bool {
-        let kept_free = if starts_access_unit { self.max_media_bytes / 4 } else { 0 };
-        if self.queued_bytes + frames.len() + kept_free > self.max_media_bytes {
-            return false;
+        let room = self.has_room(frames.len(), starts_access_unit);
+        if room {
+            self.push(frames.clone());
         }
-        self.push(frames.clone());
-        true
+        room
+    }
+
+    /// Whether [`WebSocket::media`] takes frames of so many bytes.
+    pub(crate) fn has_room(&self, bytes: usize, starts_access_unit: bool) -> bool {
+        let kept_free = if starts_access_unit { self.max_media_bytes / 4 } else { 0 };
+        self.queued_bytes + bytes + kept_free <= self.max_media_bytes
     }
 
     /// Starts the next write if none is under way; true once all is written and the connection was to close.
@@ -181,10 +186,15 @@ impl WebSocket {
     }
 }
 
+/// What [`frame_run`] makes of a run takes at the most.
+pub(crate) fn framed_bytes(run: &Run) -> usize {
+    const MAX_HEADER: usize = 4;
+    run.bytes().len() + MAX_HEADER * usize::from(run.packets())
+}
+
 /// Each packet of a run in one binary frame, unmasked as a server's are (RFC 6455 section 5.2), in one piece.
 pub(crate) fn frame_run(run: &Run) -> Bytes {
-    const MAX_HEADER: usize = 4;
-    let mut frames = BytesMut::with_capacity(run.bytes().len() + MAX_HEADER * usize::from(run.packets()));
+    let mut frames = BytesMut::with_capacity(framed_bytes(run));
     for packet in run.bytes().chunks(usize::from(run.segment_bytes())) {
         frames.put_u8(0x82);
         if packet.len() < 126 {

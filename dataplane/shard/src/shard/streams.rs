@@ -2,22 +2,21 @@
 
 use std::time::Instant;
 
-use lanecast_dvr::recorder::RecordingStatus;
-use lanecast_net::{DestinationId, Ring};
-use lanecast_packet::{Run, Squeeze};
+use lanecast_dvr::recorder::{RecorderStatistics, RecordingStatus};
+use lanecast_net::DestinationId;
+use lanecast_packet::Squeeze;
 use lanecast_protocol::wsc::StreamState;
-use lanecast_relay::fanout::{Egress, Transmit, ViewerId};
+use lanecast_relay::fanout::{Egress, Position, Transmit, ViewerId};
 use lanecast_relay::source::SourceOutput;
+use lanecast_relay::stitcher::Stitcher;
 use lanecast_relay::stream::{Stream, StreamSettings};
-use slab::Slab;
 
-use super::webrtc::slot_of;
+use super::egress::{restamped, send_sealed, send_stitched};
+use super::recording::unix_ms;
 use super::{Gate, Shard, StreamSlot};
 use crate::command::{StreamConfig, StreamId};
 use crate::drive::camera::Camera;
-use crate::drive::ice_tcp::IceTcp;
-use crate::drive::scratch::Scratch;
-use crate::drive::viewer::{Viewer, WebRtc};
+use crate::drive::viewer::Viewer;
 use crate::drive::websocket::frame_run;
 use crate::timers::{Armed, TimerKey};
 use crate::{Event, StreamStatus};
@@ -57,6 +56,10 @@ impl Shard {
             viewers: Vec::new(),
             touched: false,
             removed: false,
+            stopped: false,
+            clock_rate_hz: None,
+            recording: None,
+            recorded: RecorderStatistics::default(),
             source_timer: Armed::default(),
             stream_timer: Armed::default(),
             question: 0,
@@ -65,6 +68,7 @@ impl Shard {
             packets_skipped: 0,
         });
         self.stream_slots.insert(id, index);
+        self.set_recording(now, index);
         self.run_source(now, index);
     }
 
@@ -73,6 +77,9 @@ impl Shard {
             slot.camera.source.update(now, config.source.clone());
             slot.config = config;
         });
+        if let Some(&index) = self.stream_slots.get(&id) {
+            self.set_recording(now, index);
+        }
     }
 
     pub(super) fn remove_stream(&mut self, now: Instant, id: StreamId) {
@@ -80,6 +87,7 @@ impl Shard {
         self.end_viewers(now, index, "the stream was removed");
         self.stream_slots.remove(&id);
         self.streams[index].removed = true;
+        self.set_recording(now, index);
         self.streams[index].camera.source.stop(now);
         self.run_source(now, index);
     }
@@ -114,11 +122,23 @@ impl Shard {
                     slot.camera.disconnect(&mut self.ring);
                 }
                 SourceOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
+                    slot.clock_rate_hz = Some(clock_rate_hz);
                     slot.stream.handle_playing(codec, clock_rate_hz, *parameter_sets);
+                    // The last access unit of what played before ends with it.
+                    Self::feed_recorder(now, slot);
+                    if let Some(recording) = slot.recording.as_deref_mut() {
+                        recording.recorder.handle_playing(now, clock_rate_hz);
+                    }
                 }
-                SourceOutput::Packet(packet) => slot.stream.handle_packet(now, packet),
-                // The wall clock of pictures is the recorder's business.
-                SourceOutput::SenderReport(_) => {}
+                SourceOutput::Packet(packet) => {
+                    slot.stream.handle_packet(now, packet);
+                    Self::feed_recorder(now, slot);
+                }
+                SourceOutput::SenderReport(report) => {
+                    if let Some(recording) = slot.recording.as_deref_mut() {
+                        recording.recorder.handle_sender_report(now, unix_ms(), report);
+                    }
+                }
                 SourceOutput::State { state, reason, active_input } => {
                     slot.status = StreamStatus { state, reason, active_input, ..slot.status.clone() };
                 }
@@ -129,8 +149,12 @@ impl Shard {
         self.timers.set(TimerKey::Source(index), &mut slot.source_timer, wants);
         self.announce(now, index);
         self.touch(index);
-        if stopped {
-            self.free_stream(index);
+        self.run_recorder(now, index);
+        if stopped && let Some(slot) = self.streams.get_mut(index) {
+            slot.stopped = true;
+            if slot.recording.is_none() {
+                self.free_stream(index);
+            }
         }
     }
 
@@ -164,12 +188,17 @@ impl Shard {
         let state = slot.status.state;
         let codec = sets.as_ref().map(|sets| sets.codec());
         for viewer in slot.viewers.clone() {
-            self.end_if_other_codec(now, viewer, codec);
+            // Who plays what was recorded has other parameter sets; it gets these when it returns.
+            let in_the_past = self.viewers.get(viewer).is_some_and(|viewer| viewer.playing.is_some());
+            let sets = sets.as_ref().filter(|_| !in_the_past);
+            if !in_the_past {
+                self.end_if_other_codec(now, viewer, codec);
+            }
             self.tell_session(now, viewer, |session| {
                 if state_changed {
                     session.handle_stream_state(now, state);
                 }
-                if let Some(sets) = &sets {
+                if let Some(sets) = sets {
                     session.handle_parameter_sets(now, sets);
                 }
             });
@@ -247,6 +276,21 @@ impl Shard {
                         }
                     }
                 }
+                Egress::StitchedDatagrams | Egress::StitchedWebSocket => {
+                    for viewer in to {
+                        if before > 0 && stuck[..before].binary_search(viewer).is_ok() {
+                            continue;
+                        }
+                        let Some(end) = viewers.get_mut(viewer.0 as usize).and_then(Viewer::wsc) else {
+                            continue;
+                        };
+                        match send_stitched(now, end, *viewer, run, &squeeze, ring, scratch) {
+                            true if egress == Egress::StitchedWebSocket => written.push(viewer.0 as usize),
+                            true => {}
+                            false => stuck.push(*viewer),
+                        }
+                    }
+                }
                 Egress::WebRtc => {
                     for viewer in to {
                         if before > 0 && stuck[..before].binary_search(viewer).is_ok() {
@@ -269,6 +313,17 @@ impl Shard {
             }
             let lost = (stuck.len() - before + held_back) as u64;
             if stuck.len() > before {
+                for viewer in &stuck[before..] {
+                    let end = viewers.get_mut(viewer.0 as usize).and_then(Viewer::wsc);
+                    if let Some(wsc) = end.filter(|wsc| wsc.stitcher.is_none()) {
+                        // What it gets next follows what it got last.
+                        wsc.stitcher = Some(Stitcher::new(Position {
+                            next_packet: run.first_packet(),
+                            newest_90k: squeeze.map(run.rtp_timestamp()),
+                            sent_at: now,
+                        }));
+                    }
+                }
                 stuck.sort_unstable();
             }
             let reached = to.len() as u64 - lost;
@@ -278,6 +333,10 @@ impl Shard {
         });
         for viewer in stuck.drain(..) {
             slot.stream.block(viewer);
+            let end = viewers.get_mut(viewer.0 as usize).and_then(Viewer::wsc);
+            if let Some(egress) = end.and_then(|wsc| wsc.egress()) {
+                slot.stream.join(viewer, egress, false);
+            }
         }
         for index in written.drain(..) {
             if let Some(wsc) = viewers.get_mut(index).and_then(Viewer::wsc) {
@@ -286,53 +345,6 @@ impl Shard {
         }
         let wants = slot.stream.poll_timeout();
         timers.set(TimerKey::Stream(index), &mut slot.stream_timer, wants);
-    }
-}
-
-/// A run under the timestamps of a viewer that gets it late; a copy only where they differ.
-fn restamped(run: &Run, squeeze: &Squeeze) -> Run {
-    let mapped = squeeze.map(run.rtp_timestamp());
-    if mapped == run.rtp_timestamp() { run.clone() } else { run.with_timestamp(mapped) }
-}
-
-/// Seals a run for one viewer and sends it its way; bytes sealed, or `None` if it cannot take it.
-#[allow(clippy::too_many_arguments)]
-fn send_sealed(
-    now: Instant,
-    end: &mut WebRtc,
-    viewer: ViewerId,
-    run: &Run,
-    squeeze: &Squeeze,
-    ring: &mut Ring,
-    scratch: &mut Scratch,
-    connections: &mut Slab<IceTcp>,
-) -> Option<usize> {
-    let connection = end.media_connection();
-    // What cannot leave must not be sealed: the viewer would see a gap where pictures were left out.
-    let sealed_bytes = end.peer.sealed_bytes(run)?;
-    let takes = match connection {
-        None => ring.can_send(DestinationId(viewer.0)),
-        Some(connection) => connections
-            .get(slot_of(connection))
-            .is_some_and(|connection| connection.has_room(sealed_bytes, run.starts_access_unit())),
-    };
-    if !takes {
-        return None;
-    }
-    let room = scratch.room(sealed_bytes)?;
-    let sealed = end.peer.seal_run(now, run, squeeze, room)?;
-    let bytes = scratch.take();
-    match connection {
-        Some(connection) => {
-            let connection = connections.get_mut(slot_of(connection))?;
-            connection.send(ring, &bytes, sealed.segment_bytes).then_some(bytes.len())
-        }
-        None => {
-            let length = bytes.len();
-            let mut refused = Vec::new();
-            ring.send_run(&bytes, sealed.segment_bytes, [DestinationId(viewer.0)], &mut refused);
-            refused.is_empty().then_some(length)
-        }
     }
 }
 

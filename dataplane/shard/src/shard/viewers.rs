@@ -52,6 +52,7 @@ impl Shard {
         let (id, number, stream_slot) = (viewer.id, viewer.viewer, viewer.stream_slot);
         self.ring.clear_destination(DestinationId(number.0));
         self.sessions.remove(&id);
+        self.drop_playback(index);
         if let Some(slot) = self.streams.get_mut(stream_slot) {
             slot.stream.leave(number);
             if let Some(at) = slot.viewers.iter().position(|&viewer| viewer == index) {
@@ -87,13 +88,25 @@ impl Shard {
         self.unsent_events.push_back(Event::SessionEnded { stream, session, reason: reason.to_owned() });
     }
 
-    pub(super) fn on_send_failed(&mut self, destination: DestinationId, error: &io::Error) {
+    pub(super) fn on_send_failed(&mut self, now: Instant, destination: DestinationId, error: &io::Error) {
         let Some(viewer) = self.viewers.get(destination.0 as usize) else { return };
         // Not the session's id: whoever knows it controls the session.
         tracing::debug!(shard = self.index, viewer = destination.0, %error, "a send failed");
         let (id, stream_slot) = (viewer.viewer, viewer.stream_slot);
+        let index = destination.0 as usize;
+        // What failed is lost as if the network had lost it; what it goes without from here on makes no gap.
+        self.leave_numbering(index);
+        let viewer = &mut self.viewers[index];
+        if let Some(playing) = &mut viewer.playing {
+            playing.player.block(now, None);
+            return self.run_playing(now, index);
+        }
+        let egress = viewer.wsc().and_then(|wsc| wsc.egress());
         if let Some(slot) = self.streams.get_mut(stream_slot) {
             slot.stream.block(id);
+            if let Some(egress) = egress {
+                slot.stream.join(id, egress, false);
+            }
         }
     }
 
@@ -104,6 +117,11 @@ impl Shard {
             Kind::Wsc(_) => self.tell_session(now, index, |session| session.handle_unreachable(now, address)),
             Kind::WebRtc(_) => {
                 let (number, stream_slot) = (viewer.viewer, viewer.stream_slot);
+                if let Some(playing) = self.viewers.get_mut(index).and_then(|viewer| viewer.playing.as_mut())
+                {
+                    playing.player.block(now, Some(now + UNREACHABLE));
+                    return self.run_playing(now, index);
+                }
                 if let Some(slot) = self.streams.get_mut(stream_slot) {
                     slot.stream.block_until(number, Some(now + UNREACHABLE));
                 }

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use lanecast_net::{DestinationId, Socket, canonical};
 use lanecast_protocol::codec::Codec;
 use lanecast_relay::fanout::{Egress, ViewerId};
-use lanecast_webrtc::egress::Lost;
+use lanecast_webrtc::egress::{LIVE, Lost};
 use lanecast_webrtc::ice::{IceCredentials, Path};
 use lanecast_webrtc::negotiation::RemoteCandidate;
 use lanecast_webrtc::peer::{Peer, PeerOutput};
@@ -69,7 +69,7 @@ pub(super) fn slot_of(connection: u64) -> usize {
 
 impl Shard {
     pub(super) fn attach_webrtc(&mut self, now: Instant, attach: AttachWebRtc) -> Result<(), SessionError> {
-        let AttachWebRtc { stream, session: id, codec, peer, start_unix_ms: _ } = attach;
+        let AttachWebRtc { stream, session: id, codec, peer, start_unix_ms } = attach;
         let &stream_slot = self.stream_slots.get(&stream).ok_or(SessionError::Unknown)?;
         let index = self.viewers.vacant_key();
         if self.gate != Gate::Open || index >= MAX_VIEWERS || self.connecting >= MAX_CONNECTING {
@@ -93,6 +93,9 @@ impl Shard {
             had_media: false,
             ended: None,
             armed: Armed::default(),
+            playing: None,
+            seeking: None,
+            playback_timer: Armed::default(),
             kind: Kind::WebRtc(Box::new(WebRtc {
                 peer,
                 codec,
@@ -105,7 +108,10 @@ impl Shard {
         self.sessions.insert(id, index);
         self.tell_peer(now, index, |_| {});
         self.open_nats(&candidates);
-        self.end_if_other_codec(now, index, known);
+        match start_unix_ms {
+            Some(unix_ms) => self.start_seeking(now, index, unix_ms, None),
+            None => self.end_if_other_codec(now, index, known),
+        }
         Ok(())
     }
 
@@ -180,13 +186,23 @@ impl Shard {
             match output {
                 PeerOutput::Datagram { to, bytes } => self.send_to(to, bytes),
                 PeerOutput::Path(path) => self.set_path(index, path),
-                PeerOutput::Connected => self.join(index),
-                PeerOutput::Refresh => self.refresh(index),
+                PeerOutput::Connected => self.join(now, index),
+                PeerOutput::Refresh => self.refresh(now, index),
                 PeerOutput::Retransmit(lost) => self.send_again(now, index, &lost),
                 PeerOutput::Pace(bytes_per_second) => {
+                    let viewer = &mut self.viewers[index];
+                    for playback in [&mut viewer.playing, &mut viewer.seeking].into_iter().flatten() {
+                        playback.player.set_pace(bytes_per_second);
+                    }
                     self.with_viewers_stream(index, |stream, viewer| {
                         stream.set_pace(viewer, bytes_per_second)
                     });
+                }
+                PeerOutput::Overloaded(until) if self.viewers[index].playing.is_some() => {
+                    if let Some(playing) = &mut self.viewers[index].playing {
+                        playing.player.block(now, until);
+                    }
+                    self.run_playing(now, index);
                 }
                 PeerOutput::Overloaded(until) => {
                     self.with_viewers_stream(index, |stream, viewer| stream.block_until(viewer, until));
@@ -221,14 +237,24 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, index: usize) {
+    fn join(&mut self, now: Instant, index: usize) {
+        if self.viewers[index].seeking.is_some() {
+            // It begins in the past, as soon as that is there.
+            return self.take_over(now, index);
+        }
         let fresh = !std::mem::replace(&mut self.viewers[index].had_media, true);
         self.with_viewers_stream(index, |stream, viewer| stream.join(viewer, Egress::WebRtc, fresh));
     }
 
-    fn refresh(&mut self, index: usize) {
+    fn refresh(&mut self, now: Instant, index: usize) {
         let mut refreshed = false;
-        self.with_viewers_stream(index, |stream, viewer| refreshed = stream.refresh(viewer));
+        if let Some(playing) = &mut self.viewers[index].playing {
+            playing.player.refresh(now);
+            refreshed = true;
+            self.run_playing(now, index);
+        } else {
+            self.with_viewers_stream(index, |stream, viewer| refreshed = stream.refresh(viewer));
+        }
         if refreshed && let Some(webrtc) = self.viewers.get_mut(index).and_then(Viewer::webrtc) {
             webrtc.peer.refreshed();
         }
@@ -272,7 +298,7 @@ impl Shard {
         let Self { viewers, streams, scratch, ring, connections, .. } = self;
         let Some(viewer) = viewers.get_mut(index) else { return };
         let (number, stream_slot) = (DestinationId(viewer.viewer.0), viewer.stream_slot);
-        let Some(webrtc) = viewer.webrtc() else { return };
+        let Viewer { kind: Kind::WebRtc(webrtc), playing, .. } = viewer else { return };
         let connection = webrtc.media_connection();
         let Some(slot) = streams.get(stream_slot) else { return };
         let mut refused = Vec::new();
@@ -291,7 +317,13 @@ impl Shard {
                 send(&scratch.take(), segment_bytes);
                 (gathered, packets) = (0, 0);
             }
-            let cached = slot.stream.packet_in_order(packet.in_order);
+            let cached = match (packet.supply, playing.as_deref()) {
+                (LIVE, _) => slot.stream.packet_in_order(packet.in_order),
+                (supply, Some(playing)) if playing.serial == supply => {
+                    playing.player.packet_in_order(packet.in_order)
+                }
+                _ => None,
+            };
             // All of a send is in one arena: its room was made with the first packet.
             let wanted = if gathered == 0 { MAX_AGAIN_BYTES } else { MAX_PACKET_BYTES };
             let Some(room) = scratch.room(wanted) else { break };

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use lanecast_net::{DestinationId, Socket, canonical};
 use lanecast_protocol::wsc::{CloseReason, Output, Session, SessionConfig, Transport};
-use lanecast_relay::fanout::{Egress, ViewerId};
+use lanecast_relay::fanout::ViewerId;
 
 use super::{Gate, LINGER, MAX_VIEWERS, Shard, active_source};
 use crate::command::AttachWebSocket;
@@ -57,11 +57,15 @@ impl Shard {
             had_media: false,
             ended: None,
             armed: Armed::default(),
+            playing: None,
+            seeking: None,
+            playback_timer: Armed::default(),
             kind: Kind::Wsc(Box::new(Wsc {
                 session,
                 websocket,
                 transport: Transport::None,
                 linger_until: None,
+                stitcher: None,
             })),
         });
         self.sessions.insert(id, index);
@@ -116,26 +120,25 @@ impl Shard {
 
     fn set_transport(&mut self, index: usize, transport: Transport) {
         self.forget_address(index);
-        let viewer = &mut self.viewers[index];
-        if let Some(wsc) = viewer.wsc() {
-            wsc.transport = transport;
+        if transport == Transport::None {
+            // What it goes without until it is back makes no gap in its numbers.
+            self.leave_numbering(index);
         }
-        let (id, fresh) = (viewer.viewer, !viewer.had_media);
-        let egress = match transport {
-            Transport::None => None,
+        let viewer = &mut self.viewers[index];
+        let (id, fresh, stream_slot) = (viewer.viewer, !viewer.had_media, viewer.stream_slot);
+        let in_the_past = viewer.playing.is_some();
+        let Some(wsc) = viewer.wsc() else { return };
+        wsc.transport = transport;
+        let egress = wsc.egress();
+        viewer.had_media |= egress.is_some();
+        match transport {
             Transport::Udp(address) => {
                 self.destinations.insert(address, index);
                 self.ring.set_destination(DestinationId(id.0), address);
-                Some(Egress::Datagrams)
             }
-            Transport::WebSocket => Some(Egress::WebSocket),
-        };
-        if egress != Some(Egress::Datagrams) {
-            self.ring.clear_destination(DestinationId(id.0));
+            Transport::None | Transport::WebSocket => self.ring.clear_destination(DestinationId(id.0)),
         }
-        let stream_slot = viewer.stream_slot;
-        viewer.had_media |= egress.is_some();
-        let Some(slot) = self.streams.get_mut(stream_slot) else { return };
+        let Some(slot) = self.streams.get_mut(stream_slot).filter(|_| !in_the_past) else { return };
         match egress {
             Some(egress) => slot.stream.join(id, egress, fresh),
             None => slot.stream.leave(id),
