@@ -106,6 +106,8 @@ pub struct Fanout {
     pace: Pace,
     skipped_packets: u64,
     sent_at: Option<Instant>,
+    /// The last turn had more than pacing let out.
+    backlog: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -249,6 +251,7 @@ impl Fanout {
         self.limit_lag(cache);
         while let Some(run) = cache.run(self.live) {
             if !self.pace.admits() {
+                self.backlog = true;
                 return;
             }
             self.pace.sent_bytes += run.bytes().len();
@@ -270,6 +273,7 @@ impl Fanout {
             }
             self.live += 1;
         }
+        self.backlog = false;
     }
 
     /// Who wants the GOP once more leaves the step before a new access unit, unless that is a random access point itself.
@@ -344,6 +348,8 @@ impl Fanout {
         if let (Some(start), Some(next), Some(newest)) =
             (cache.random_access(), cache.run(live), cache.run(cache.end().saturating_sub(1)))
             && start > live
+            // What has only just come in, however much at once, is not behind.
+            && self.backlog
             // What is begun is finished, so that no picture is cut.
             && next.starts_access_unit()
             && (newest.rtp_timestamp().wrapping_sub(next.rtp_timestamp()) as i32) > MAX_LAG_90K as i32
@@ -703,23 +709,42 @@ mod tests {
         );
     }
 
-    #[test]
-    fn live_viewers_that_fall_behind_go_on_at_the_newest_random_access_point() {
-        let mut scene = Scene::new();
+    /// A second of access units with a keyframe near its end, all there before the next turn.
+    fn a_second_at_once(scene: &mut Scene, packets: usize) {
         scene.access_unit(0, true, 1);
         scene.join(1);
         scene.access_unit(3600, false, 1);
-        // Nothing is sent for a second, in which a keyframe comes.
         for index in 2..25u32 {
             scene.now += Duration::from_millis(40);
             scene.writer.begin_access_unit(index * 3600, index == 20);
-            scene.writer.packet(100, |out| out.put_bytes(0, 100));
+            for _ in 0..packets {
+                scene.writer.packet(1188, |out| out.put_bytes(0, 1188));
+            }
             scene.writer.end_access_unit();
             scene.cache.push(scene.writer.poll_run().unwrap());
         }
-        scene.turn();
-        assert_eq!(scene.got(1).iter().map(|got| got.0).collect::<Vec<_>>(), [0, 1, 20, 21, 22, 23, 24]);
-        assert_eq!(scene.fanout.skipped_packets(), 18);
+        for _ in 0..20 {
+            scene.turn();
+            scene.now += PACE_INTERVAL;
+        }
+    }
+
+    #[test]
+    fn live_viewers_that_fall_behind_go_on_at_the_newest_random_access_point() {
+        let mut scene = Scene::new();
+        a_second_at_once(&mut scene, 20);
+        // Three access units are what the first turn lets out.
+        let got: Vec<_> = scene.got(1).iter().map(|got| got.1 / 3600).collect();
+        assert_eq!(got, [0, 1, 2, 3, 4, 20, 21, 22, 23, 24]);
+        assert_eq!(scene.fanout.skipped_packets(), 15 * 20);
+    }
+
+    #[test]
+    fn what_comes_late_and_all_at_once_is_sent_whole_where_it_can_be_sent() {
+        let mut scene = Scene::new();
+        a_second_at_once(&mut scene, 2);
+        let got: Vec<_> = scene.got(1).iter().map(|got| got.1 / 3600).collect();
+        assert_eq!(got, (0..25).collect::<Vec<_>>());
     }
 
     #[test]
