@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +25,7 @@ use crate::buffers::ProvidedBuffers;
 use crate::completion::Completion;
 use crate::destinations::{DestinationId, Destinations, sockaddr};
 use crate::error_queue;
+use crate::file::Closing;
 use crate::offload::{self, CONTROL_LEN, ControlMessages, Segmentation, is_refusal, is_refusal_of_all};
 use crate::socket::Socket;
 use crate::wake::Waker;
@@ -74,6 +76,10 @@ pub struct Ring {
     retries: VecDeque<Retry>,
     /// File operations whose next entry is to be queued.
     unfinished: VecDeque<usize>,
+    /// Files that nothing uses any more.
+    closing_files: Rc<Closing>,
+    /// Reads of files since the last submission that are done on this thread.
+    inline_reads: u32,
     /// Why nothing more can be submitted; told by [`Ring::submit`].
     broken: Option<io::Error>,
     /// No receive is started again.
@@ -175,6 +181,8 @@ impl Ring {
             operations: Slab::new(),
             retries: VecDeque::new(),
             unfinished: VecDeque::new(),
+            closing_files: Rc::default(),
+            inline_reads: 0,
             broken: None,
             closing: false,
             done: VecDeque::new(),
@@ -183,6 +191,7 @@ impl Ring {
             multishot_header,
             statistics: RingStatistics::default(),
         };
+        ring.limit_workers()?;
         ring.start_datagrams(udp_token, None);
         ring.start_errors();
         Ok(ring)
@@ -274,6 +283,7 @@ impl Ring {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
+        self.close_files();
         self.enter()?;
         self.collect();
         Ok(())
@@ -282,6 +292,7 @@ impl Ring {
     fn enter(&mut self) -> io::Result<()> {
         let queued = self.ring.submission().len() as u32;
         self.statistics.submissions += 1;
+        self.inline_reads = 0;
         loop {
             // SAFETY: no argument memory is passed; the entries were checked when they were pushed.
             let result = unsafe {
@@ -339,8 +350,9 @@ impl Ring {
     pub fn prepare_sleep(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        let told = self.done.is_empty() && self.retries.is_empty() && self.unfinished.is_empty();
-        let idle = told && self.ring.completion().is_empty() && {
+        let nothing_left =
+            self.retries.is_empty() && self.unfinished.is_empty() && self.closing_files.borrow().is_empty();
+        let idle = self.done.is_empty() && nothing_left && self.ring.completion().is_empty() && {
             let queue = self.ring.submission();
             // Completions that did not fit wait in the kernel for the next enter, which nothing else would call for.
             queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -163,20 +164,16 @@ fn errors_are_told() {
     let code = |error: io::Error| error.raw_os_error();
     let read_only = File::from(std::fs::File::open(&scratch.path).unwrap());
     ring.write_file(1, &read_only, 0, vec![Bytes::from_static(b"x")]);
-    assert_eq!(written(&mut ring, 1).map_err(code), Err(Some(libc_ebadf())));
+    assert_eq!(written(&mut ring, 1).map_err(code), Err(Some(libc::EBADF)));
     let write_only = File::from(OpenOptions::new().write(true).open(&scratch.path).unwrap());
     ring.read_file(2, &write_only, 0, 10, BytesMut::new());
-    assert_eq!(read(&mut ring, 2).1.map_err(code), Err(Some(libc_ebadf())));
+    assert_eq!(read(&mut ring, 2).1.map_err(code), Err(Some(libc::EBADF)));
     let full = File::from(OpenOptions::new().write(true).open("/dev/full").unwrap());
     ring.write_file(3, &full, 0, vec![Bytes::from(vec![0; 1 << 20])]);
     assert_eq!(written(&mut ring, 3).unwrap_err().kind(), io::ErrorKind::StorageFull);
     let (pipe, _writer) = io::pipe().unwrap();
-    ring.sync_file(4, &File::from(std::fs::File::from(std::os::fd::OwnedFd::from(pipe))));
+    ring.sync_file(4, &pipe_end(pipe));
     assert_eq!(synced(&mut ring, 4).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-}
-
-fn libc_ebadf() -> i32 {
-    9
 }
 
 #[test]
@@ -233,22 +230,98 @@ fn a_write_that_waited_for_another_overwrites_it() {
     }
 }
 
+/// The kernel takes a part only when the reader is slow.
 #[test]
-fn a_file_that_the_caller_dropped_stays_open_for_its_operations_only() {
-    let (mut ring, scratch) = (ring(), Scratch::new("closed"));
-    let (reader, writer) = io::pipe().unwrap();
-    // The end of a pipe tells when the descriptor is closed.
-    ring.write_file(
-        1,
-        &File::from(std::fs::File::from(std::os::fd::OwnedFd::from(writer))),
-        0,
-        vec![Bytes::from_static(b"last words")],
-    );
+fn a_write_goes_on_after_a_short_one() {
+    let mut ring = ring();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let bytes = pattern(1_500_000, 4);
+    let chunks = bytes.chunks(999).map(Bytes::copy_from_slice).collect();
+    ring.write_file(1, &pipe_end(writer), 0, chunks);
+    ring.submit().unwrap();
+    let mut got = vec![0; bytes.len()];
+    let thread = std::thread::spawn(move || {
+        reader.read_exact(&mut got).unwrap();
+        got
+    });
+    assert_eq!(written(&mut ring, 1).unwrap(), bytes.len());
+    assert!(thread.join().unwrap() == bytes);
+}
+
+#[test]
+fn a_read_goes_on_after_a_short_one() {
+    let mut ring = ring();
+    let (reader, mut writer) = io::pipe().unwrap();
+    let bytes = pattern(900_000, 5);
+    ring.read_file(1, &pipe_end(reader), 0, 1 << 20, BytesMut::new());
+    ring.submit().unwrap();
+    let sent = bytes.clone();
+    let thread =
+        std::thread::spawn(move || sent.chunks(777).for_each(|part| writer.write_all(part).unwrap()));
+    let (buffer, result) = read(&mut ring, 1);
+    assert_eq!(result.unwrap(), bytes.len());
+    assert!(buffer == bytes);
+    thread.join().unwrap();
+}
+
+#[test]
+fn an_error_in_the_middle_of_a_write_is_told() {
+    let (mut ring, small) = (ring(), memory_file_of(3 * 4096));
+    let file = File::from(small.try_clone().unwrap());
+    ring.write_file(1, &file, 0, vec![Bytes::from(vec![7; 2 * 4096]), Bytes::from(vec![8; 3 * 4096])]);
+    assert_eq!(written(&mut ring, 1).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    let mut content = [0; 3 * 4096];
+    small.read_exact_at(&mut content, 0).unwrap();
+    assert!(content[..2 * 4096] == [7; 2 * 4096] && content[2 * 4096..] == [8; 4096]);
+}
+
+/// A file that cannot grow.
+fn memory_file_of(bytes: u64) -> std::fs::File {
+    // SAFETY: the name is a C string that lives on; the result is checked before it is owned.
+    let fd = unsafe { libc::memfd_create(c"small".as_ptr(), libc::MFD_ALLOW_SEALING) };
+    assert!(fd >= 0);
+    // SAFETY: `fd` is a fresh descriptor that nobody else owns.
+    let file = unsafe { std::fs::File::from_raw_fd(fd) };
+    file.set_len(bytes).unwrap();
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_GROW) }, 0);
+    file
+}
+
+fn pipe_end(end: impl Into<OwnedFd>) -> File {
+    File::from(std::fs::File::from(end.into()))
+}
+
+/// The other end of a pipe tells when the last descriptor is closed.
+#[test]
+fn a_file_is_closed_when_the_caller_and_the_operations_have_done_with_it() {
+    let mut ring = ring();
+    let write = |ring: &mut Ring| {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = pipe_end(writer);
+        ring.write_file(1, &file, 0, vec![Bytes::from_static(b"last words")]);
+        (reader, file)
+    };
+    let (reader, file) = write(&mut ring);
+    drop(file);
     assert_eq!(written(&mut ring, 1).unwrap(), 10);
+    assert!(!ring.prepare_sleep(), "the close is still to be submitted");
     ring.submit().unwrap();
     assert_eq!(io::read_to_string(reader).unwrap(), "last words");
-    ring.write_file(2, &scratch.file(), 0, vec![Bytes::from_static(b"x")]);
-    assert_eq!(written(&mut ring, 2).unwrap(), 1);
+    // With the ring's end, and after it.
+    let (before, file) = write(&mut ring);
+    drop(file);
+    written(&mut ring, 1).unwrap();
+    let (after, file) = write(&mut ring);
+    written(&mut ring, 1).unwrap();
+    drop(ring);
+    assert_eq!(io::read_to_string(before).unwrap(), "last words");
+    drop(file);
+    assert_eq!(io::read_to_string(after).unwrap(), "last words");
+    // Without any.
+    let (reader, writer) = io::pipe().unwrap();
+    drop(pipe_end(writer));
+    assert_eq!(io::read_to_string(reader).unwrap(), "");
 }
 
 #[test]

@@ -1,8 +1,14 @@
-//! Files: reads, writes and syncs, each gone on with until all of it is done.
+//! Files: reads, writes and syncs, each gone on with until all of it is done; and closing.
+//!
+//! Nothing may hold the shard for long. Writes, syncs and closes are done by workers of the kernel: to write 1 MB takes
+//! the shard 22 µs so, and 370 µs (5 ms at worst) if it copies the bytes itself; the processor time of all is the same.
+//! Reads are begun on the shard, as a read from the page cache is cheaper than asking a worker (256 KiB: 15–20 µs
+//! against 30–36) and a read from the device does not wait there; but only in pieces, and some a submission.
 //!
 //! Opening, naming, truncating and deleting files is the control plane's.
 
 use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 use bytes::{Bytes, BytesMut};
 use io_uring::types::{Fd, FsyncFlags};
@@ -17,6 +23,15 @@ use crate::file::File;
 const MAX_CHUNKS_PER_ENTRY: usize = 256;
 /// Bytes of one entry: what its result can count.
 const MAX_BYTES_PER_ENTRY: usize = i32::MAX as usize;
+/// Workers of the kernel that a shard's files may keep busy: as many writes, syncs and closes wait for the device at
+/// once. More do not make it faster, fewer let writes wait behind syncs (200 files written and synced 100 times a
+/// second: 99% of writes within 28 ms with one, 12 with two, 6 with eight). Idle ones end.
+const MAX_WORKERS: u32 = 8;
+/// Bytes of a read that the shard itself copies at once: 20 µs where they are cached, 70 µs where pages are to be found
+/// first.
+const MAX_INLINE_READ_BYTES: usize = 256 << 10;
+/// Such reads of one submission; others are a worker's. Half a millisecond if all go to the device.
+const MAX_INLINE_READS: u32 = 8;
 /// How often in a row an interrupted operation is begun again, which the kernel may ask for now and then but not for ever.
 const MAX_INTERRUPTIONS: u8 = 100;
 
@@ -85,7 +100,7 @@ impl Ring {
     }
 
     fn start_file(&mut self, mut operation: FileOperation) -> OperationId {
-        let entry = operation.entry();
+        let entry = operation.entry(operation.file.raw(&self.closing_files), &mut self.inline_reads);
         self.start(entry, Operation::File(operation))
     }
 
@@ -94,9 +109,32 @@ impl Ring {
         for _ in 0..self.unfinished.len() {
             let Some(key) = self.unfinished.pop_front() else { return };
             if let Some(Operation::File(operation)) = self.operations.get_mut(key) {
-                let entry = operation.entry();
+                let fd = operation.file.raw(&self.closing_files);
+                let entry = operation.entry(fd, &mut self.inline_reads);
                 self.push_operation(key, entry);
             }
+        }
+    }
+
+    /// Bounds what the kernel starts for this thread's rings.
+    pub(super) fn limit_workers(&self) -> io::Result<()> {
+        // The second number, for what is no file, stays as it is.
+        self.ring.submitter().register_iowq_max_workers(&mut [MAX_WORKERS, 0])
+    }
+
+    /// Queues the closing of files that nothing uses any more.
+    pub(super) fn close_files(&mut self) {
+        for fd in self.closing_files.take() {
+            let entry = opcode::Close::new(Fd(fd.as_raw_fd())).build().flags(squeue::Flags::ASYNC);
+            self.start(entry, Operation::Close(fd));
+        }
+    }
+
+    pub(super) fn on_close(&mut self, key: usize, result: i32) {
+        let Operation::Close(fd) = self.operations.remove(key) else { return };
+        // Whatever else the result says, the kernel has taken the descriptor away.
+        if result != -libc::ECANCELED {
+            let _ = fd.into_raw_fd();
         }
     }
 
@@ -123,14 +161,21 @@ impl FileOperation {
     }
 
     /// For what is left.
-    fn entry(&mut self) -> squeue::Entry {
-        let fd = Fd(self.file.raw());
+    fn entry(&mut self, fd: RawFd, inline_reads: &mut u32) -> squeue::Entry {
+        let fd = Fd(fd);
         let offset = self.offset.saturating_add(self.done as u64).min(i64::MAX as u64);
-        match &mut self.memory {
+        let entry = match &mut self.memory {
             Memory::Read { buffer } => {
-                let length = (self.bytes - self.done).min(MAX_BYTES_PER_ENTRY) as u32;
+                let left = self.bytes - self.done;
+                let inline = *inline_reads < MAX_INLINE_READS && self.interruptions == 0;
+                let length = left.min(if inline { MAX_INLINE_READ_BYTES } else { MAX_BYTES_PER_ENTRY });
                 let room = buffer.spare_capacity_mut().as_mut_ptr().cast();
-                opcode::Read::new(fd, room, length).offset(offset).build()
+                let entry = opcode::Read::new(fd, room, length as u32).offset(offset).build();
+                if inline {
+                    *inline_reads += 1;
+                    return entry;
+                }
+                entry
             }
             Memory::Write { vectors, first, .. } => {
                 let left = &vectors[*first..];
@@ -138,7 +183,8 @@ impl FileOperation {
                 opcode::Writev::new(fd, left.as_ptr(), count).offset(offset).build()
             }
             Memory::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
-        }
+        };
+        entry.flags(squeue::Flags::ASYNC)
     }
 
     /// What an entry's result leads to: the end of the operation, or nothing as there is more to do.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -55,6 +56,7 @@ pub(super) enum Operation {
         _at: Box<Timespec>,
     },
     File(FileOperation),
+    Close(OwnedFd),
 }
 
 impl Ring {
@@ -173,6 +175,7 @@ impl Ring {
                 return self.on_multishot(key, result, flags);
             }
             Some(Operation::File(_)) => return self.on_file(key, result),
+            Some(Operation::Close(_)) => return self.on_close(key, result),
             _ => {}
         }
         let Some(operation) = self.operations.try_remove(key) else { return };
@@ -198,7 +201,9 @@ impl Ring {
             Operation::Connect { token, .. } => Completion::Connected { token, result: outcome.map(|_| ()) },
             Operation::Timer { .. } => Completion::Timer,
             // Handled above.
-            Operation::Datagrams { .. } | Operation::Errors | Operation::File(_) => return,
+            Operation::Datagrams { .. } | Operation::Errors | Operation::File(_) | Operation::Close(_) => {
+                return;
+            }
         });
     }
 
