@@ -40,6 +40,12 @@ impl Scratch {
         File::from(self.file.try_clone().unwrap())
     }
 
+    /// How often this process has it open.
+    fn descriptors(&self) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path == self.path)).count()
+    }
+
     fn content(&self) -> Vec<u8> {
         std::fs::read(&self.path).unwrap()
     }
@@ -116,6 +122,25 @@ fn what_is_written_is_read_again() {
     let (buffer, result) = read(&mut ring, 3);
     assert_eq!(result.unwrap(), 600_000);
     assert!(buffer[..6] == *b"before" && buffer[6..] == bytes[100..600_100]);
+}
+
+/// A file's first read is done elsewhere than the next ones, the many of a turn elsewhere than the few.
+#[test]
+fn reads_are_whole_whoever_does_them() {
+    let (mut ring, scratch) = (ring(), Scratch::new("reads"));
+    let bytes = pattern(2_000_000, 6);
+    scratch.file.write_all_at(&bytes, 0).unwrap();
+    let file = scratch.file();
+    for reads in [1, 2, 60] {
+        for token in 0..reads {
+            ring.read_file(token, &file, 11 * token, 1_000_000, BytesMut::new());
+        }
+        for _ in 0..reads {
+            let Completion::FileRead { token, buffer, result } = next(&mut ring) else { panic!() };
+            assert_eq!(result.unwrap(), 1_000_000);
+            assert!(buffer == bytes[11 * token as usize..][..1_000_000]);
+        }
+    }
 }
 
 #[test]
@@ -377,6 +402,9 @@ fn a_ring_may_end_while_files_are_written_read_and_synced() {
             ring.submit().unwrap();
         }
         drop(ring);
+        for scratch in &scratches {
+            assert_eq!(scratch.descriptors(), 1, "only ours");
+        }
         // Whatever was read into is ours again or nobody's: allocations that follow stay as they are.
         let fresh: Vec<_> = (0..16).map(|byte| vec![byte; 5 << 20]).collect();
         assert!(fresh.iter().zip(0u8..).all(|(bytes, byte)| bytes.iter().all(|&there| there == byte)));

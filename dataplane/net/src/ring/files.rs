@@ -2,8 +2,9 @@
 //!
 //! Nothing may hold the shard for long. Writes, syncs and closes are done by workers of the kernel: to write 1 MB takes
 //! the shard 22 µs so, and 370 µs (5 ms at worst) if it copies the bytes itself; the processor time of all is the same.
-//! Reads are begun on the shard, as a read from the page cache is cheaper than asking a worker (256 KiB: 15–20 µs
-//! against 30–36) and a read from the device does not wait there; but only in pieces, and some a submission.
+//! Reads but a file's first are begun on the shard, as a read from the page cache is cheaper than asking a worker
+//! (256 KiB: 15–20 µs against 30–36) and a read from the device does not wait there; but only in pieces, and some a
+//! submission.
 //!
 //! Opening, naming, truncating and deleting files is the control plane's.
 
@@ -23,9 +24,10 @@ use crate::file::File;
 const MAX_CHUNKS_PER_ENTRY: usize = 256;
 /// Bytes of one entry: what its result can count.
 const MAX_BYTES_PER_ENTRY: usize = i32::MAX as usize;
-/// Workers of the kernel that a shard's files may keep busy: as many writes, syncs and closes wait for the device at
-/// once. More do not make it faster, fewer let writes wait behind syncs (200 files written and synced 100 times a
-/// second: 99% of writes within 28 ms with one, 12 with two, 6 with eight). Idle ones end.
+/// Workers of the kernel that a shard's files may keep busy: so many writes, syncs and closes wait for the device at once.
+/// With one, writes wait behind every sync (100 writes and syncs a second: 99% of the writes within 6–28 ms, against
+/// 3–7 ms); eight are enough that a few slow syncs do not hold the rest. The kernel's own bound, four a processor for
+/// every shard, would be hundreds of threads. Idle ones end.
 const MAX_WORKERS: u32 = 8;
 /// Bytes of a read that the shard itself copies at once: 20 µs where they are cached, 70 µs where pages are to be found
 /// first.
@@ -167,7 +169,8 @@ impl FileOperation {
         let entry = match &mut self.memory {
             Memory::Read { buffer } => {
                 let left = self.bytes - self.done;
-                let inline = *inline_reads < MAX_INLINE_READS && self.interruptions == 0;
+                let inline =
+                    *inline_reads < MAX_INLINE_READS && self.interruptions == 0 && self.file.is_mapped();
                 let length = left.min(if inline { MAX_INLINE_READ_BYTES } else { MAX_BYTES_PER_ENTRY });
                 let room = buffer.spare_capacity_mut().as_mut_ptr().cast();
                 let entry = opcode::Read::new(fd, room, length as u32).offset(offset).build();
@@ -206,6 +209,7 @@ impl FileOperation {
                 let length = buffer.len() + moved;
                 // SAFETY: the kernel wrote `moved` bytes into the spare room behind `len`.
                 unsafe { buffer.set_len(length) };
+                self.file.set_mapped();
             }
             Memory::Write { vectors, first, .. } => skip(vectors, first, moved),
             Memory::Sync => {}
