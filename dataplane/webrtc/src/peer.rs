@@ -20,6 +20,9 @@ use crate::stun::BindingRequest;
 
 /// A viewer that is not connected by then has gone, or cannot.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// The first media follows the end of the handshake by this: a receiver that makes its keys after the handshake drops what
+/// comes on the heels of it (the `webrtc` package 0.21 lost the first packets of every other join, and with them the keyframe).
+const SETTLE: Duration = Duration::from_millis(20);
 /// Sender reports leave at this interval; receivers need them for the round trip and the clock.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// A lost picture is answered from the GOP cache once in this time: what is on its way must have had a chance.
@@ -121,6 +124,8 @@ pub struct Peer {
     connect_by: Instant,
     outputs: VecDeque<PeerOutput>,
     handshaking: bool,
+    /// When it takes media, after its handshake.
+    media_from: Option<Instant>,
     closed: bool,
     dropped: u64,
 }
@@ -168,6 +173,7 @@ impl Peer {
             connect_by: now + CONNECT_WITHIN,
             outputs: VecDeque::new(),
             handshaking: false,
+            media_from: None,
             closed: false,
             dropped: 0,
         }
@@ -191,6 +197,11 @@ impl Peer {
     /// True until it is connected: its DTLS is work that may wait.
     pub fn is_connecting(&self) -> bool {
         self.media.is_none()
+    }
+
+    /// True once [`PeerOutput::Connected`] was said.
+    pub fn takes_media(&self) -> bool {
+        self.media.is_some() && self.media_from.is_none()
     }
 
     /// True once it is over.
@@ -282,6 +293,10 @@ impl Peer {
         if self.ice.consent_until().is_some_and(|until| now >= until) {
             return self.close("the viewer has not been heard for 30 s".to_owned());
         }
+        if self.media_from.is_some_and(|from| now >= from) {
+            self.media_from = None;
+            self.outputs.push_back(PeerOutput::Connected);
+        }
         let to = self.ice.path();
         if let (Some(media), Some(to)) = (&mut self.media, to)
             && now >= media.next_report
@@ -303,7 +318,8 @@ impl Peer {
         }
         let connect_by = self.is_connecting().then_some(self.connect_by);
         let report = self.media.as_ref().map(|media| media.next_report);
-        [connect_by, self.ice.consent_until(), self.dtls.poll_timeout(), report].into_iter().flatten().min()
+        let dtls = self.dtls.poll_timeout();
+        [connect_by, self.ice.consent_until(), dtls, self.media_from, report].into_iter().flatten().min()
     }
 
     /// The next thing to do, until `None`.
@@ -424,7 +440,7 @@ impl Peer {
                 DtlsEvent::Connected(keys) => {
                     let Some(config) = self.config.take() else { continue };
                     self.media = Some(Box::new(Media::new(now, config, &keys, self.first_sequence)));
-                    self.outputs.push_back(PeerOutput::Connected);
+                    self.media_from = Some(now + SETTLE);
                     self.judge(now);
                 }
                 DtlsEvent::Closed => self.close("the viewer closed the session".to_owned()),

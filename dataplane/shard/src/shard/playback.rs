@@ -269,7 +269,7 @@ impl Shard {
         match end {
             None => {
                 let viewer = &mut self.viewers[index];
-                let connected = viewer.webrtc().is_none_or(|webrtc| !webrtc.peer.is_connecting());
+                let connected = viewer.webrtc().is_none_or(|webrtc| webrtc.peer.takes_media());
                 let ready = seeking.ready.is_some() && connected;
                 viewer.seeking = Some(seeking);
                 if ready {
@@ -370,7 +370,7 @@ impl Shard {
     fn join_live_if_idle(&mut self, index: usize) {
         let Some(viewer) = self.viewers.get_mut(index) else { return };
         let waits = !viewer.had_media && viewer.playing.is_none();
-        if waits && viewer.webrtc().is_some_and(|webrtc| !webrtc.peer.is_connecting()) {
+        if waits && viewer.webrtc().is_some_and(|webrtc| webrtc.peer.takes_media()) {
             self.join_live(index);
         }
     }
