@@ -57,8 +57,8 @@ pub struct Checker {
 }
 
 /// What the package tells.
-#[derive(Default)]
 struct Watcher {
+    loss: Arc<Loss>,
     gathered: Notify,
     ice_connected_ns: AtomicU64,
     connected_ns: AtomicU64,
@@ -82,7 +82,10 @@ impl PeerConnectionEventHandler for Watcher {
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         match state {
-            RTCPeerConnectionState::Connected => note(&self.connected_ns),
+            RTCPeerConnectionState::Connected => {
+                note(&self.connected_ns);
+                self.loss.release();
+            }
             RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
                 let cause = format!("the connection is {state}");
                 self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
@@ -118,7 +121,14 @@ impl Checker {
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;
-        let watcher = Arc::new(Watcher::default());
+        let watcher = Arc::new(Watcher {
+            loss: Arc::clone(&options.loss),
+            gathered: Notify::default(),
+            ice_connected_ns: AtomicU64::default(),
+            connected_ns: AtomicU64::default(),
+            ended: Mutex::default(),
+            tracks: Mutex::default(),
+        });
         let record = Arc::new(Record::default());
         let (sender, seen) = mpsc::channel();
         let tap = Tap::new(Arc::clone(&record), sender);

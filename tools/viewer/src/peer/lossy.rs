@@ -1,13 +1,15 @@
 //! The `webrtc` package's runtime with sockets that lose some of what they receive, and that hold more.
 //!
-//! Only media (RTP and RTCP) is lost: what is tested is its repair, not that of ICE and DTLS.
+//! Only media (RTP and RTCP) is lost: what is tested is its repair, not that of ICE and DTLS. Media that comes before the
+//! package has its keys is kept for it: it would drop it in silence, and nobody knows what to ask for again.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use webrtc::runtime::{
 pub struct Loss {
     /// Of 2^32.
     share: u64,
+    keyed: AtomicBool,
     begun: AtomicBool,
     state: AtomicU64,
     dropped: AtomicU64,
@@ -33,7 +36,18 @@ impl Loss {
     /// Loses that share of datagrams, from 0 to 1.
     pub fn new(share: f64, seed: u64) -> Self {
         let share = (share.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u64;
-        Self { share, begun: AtomicBool::new(false), state: AtomicU64::new(seed), dropped: AtomicU64::new(0) }
+        Self {
+            share,
+            keyed: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            state: AtomicU64::new(seed),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// The package has its keys: media may come.
+    pub fn release(&self) {
+        self.keyed.store(true, Relaxed);
     }
 
     /// How many were lost.
@@ -106,7 +120,7 @@ impl Runtime for LossyRuntime {
             setsockopt(&socket, sockopt::RcvBuf, &self.buffer_bytes)?;
         }
         let inner = self.inner.wrap_udp_socket(socket)?;
-        Ok(Arc::new(LossySocket { inner, loss: Arc::clone(&self.loss) }))
+        Ok(Arc::new(LossySocket { inner, loss: Arc::clone(&self.loss), early: Mutex::default() }))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
@@ -138,10 +152,54 @@ impl Runtime for LossyRuntime {
     }
 }
 
-#[derive(Debug)]
 struct LossySocket {
     inner: Arc<dyn AsyncUdpSocket>,
     loss: Arc<Loss>,
+    /// Media that came before the keys.
+    early: Mutex<VecDeque<(Vec<u8>, RecvMeta)>>,
+}
+
+impl fmt::Debug for LossySocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LossySocket").field("loss", &self.loss).finish_non_exhaustive()
+    }
+}
+
+impl LossySocket {
+    /// Keeps the media of what was received for later; gives what is left.
+    fn keep_media(&self, buffer: &mut [u8], meta: RecvMeta) -> usize {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = 0;
+        let mut at = 0;
+        while at < meta.len {
+            let end = (at + meta.stride.max(1)).min(meta.len);
+            if matches!(buffer[at], 128..=191) && early.len() < EARLY_MAX {
+                let mut one = meta;
+                (one.len, one.stride) = (end - at, end - at);
+                early.push_back((buffer[at..end].to_vec(), one));
+            } else {
+                buffer.copy_within(at..end, kept);
+                kept += end - at;
+            }
+            at = end;
+        }
+        kept
+    }
+
+    /// The next of what was kept, now that there are keys.
+    fn give_early(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> bool {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((bytes, one)) = early.pop_front() {
+            let (Some(buffer), Some(meta)) = (buffers.first_mut(), meta.first_mut()) else { return false };
+            let Some(room) = buffer.get_mut(..bytes.len()) else { continue };
+            if !self.loss.takes(&bytes) {
+                room.copy_from_slice(&bytes);
+                *meta = one;
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl AsyncUdpSocket for LossySocket {
@@ -159,13 +217,20 @@ impl AsyncUdpSocket for LossySocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let keyed = self.loss.keyed.load(Relaxed);
+        if keyed && self.give_early(buffers, meta) {
+            return Poll::Ready(Ok(1));
+        }
         loop {
             let Poll::Ready(messages) = self.inner.poll_recv(context, buffers, meta)? else {
                 return Poll::Pending;
             };
             let mut left = 0;
             for (buffer, meta) in buffers.iter_mut().zip(meta.iter_mut()).take(messages) {
-                meta.len = self.loss.thin_out(buffer, meta.len, meta.stride);
+                meta.len = match keyed {
+                    true => self.loss.thin_out(buffer, meta.len, meta.stride),
+                    false => self.keep_media(buffer, *meta),
+                };
                 left += meta.len;
             }
             if left > 0 {
@@ -182,6 +247,9 @@ impl AsyncUdpSocket for LossySocket {
         self.inner.max_gro_segments()
     }
 }
+
+/// A burst from a GOP cache has a few thousand packets; they wait for milliseconds.
+const EARLY_MAX: usize = 8192;
 
 #[cfg(test)]
 mod tests {

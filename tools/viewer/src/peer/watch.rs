@@ -14,7 +14,6 @@ use crate::continuity::Form;
 use crate::drops::{self, HostDrops};
 use crate::elementary::Elementary;
 use crate::interrupt::Interrupt;
-use crate::nal::{Codec, NalKind};
 use crate::peer::Exchange;
 use crate::peer::checker::{Checker, CheckerOptions};
 use crate::peer::dtls::Profile;
@@ -23,7 +22,7 @@ use crate::peer::reorder::{Admission, Reorder};
 use crate::peer::report::{PeerCounts, PeerOutcome};
 use crate::peer::tap::Seen;
 use crate::process::Usage;
-use crate::reception::{Reception, Sight, Start};
+use crate::reception::{Reception, Sight};
 use crate::rtp::Packet;
 use crate::session::{Milestones, Transport};
 use crate::summary::{Findings, Run, Summary, Window};
@@ -141,11 +140,6 @@ struct Session {
     given_up: u64,
     asked_for_picture: Option<Moment>,
     given_up_at_request: u64,
-    codec: Option<Codec>,
-    /// When the first packet came, and whether nothing before the first parameter sets was left out.
-    first_packet: Option<Moment>,
-    begun: bool,
-    left_out: u64,
 }
 
 impl Session {
@@ -165,10 +159,6 @@ impl Session {
             given_up: 0,
             asked_for_picture: None,
             given_up_at_request: 0,
-            codec: None,
-            first_packet: None,
-            begun: false,
-            left_out: 0,
         }
     }
 
@@ -235,7 +225,6 @@ impl Session {
             )?;
             let remote = checker.record().remote.lock().ok().and_then(|remote| remote.clone());
             if let Some(codec) = remote.and_then(|remote| remote.codec(packet.payload_type())) {
-                self.codec = Some(codec);
                 self.reception.set_codec(codec);
                 if let Some(out) = &mut self.screen.out {
                     out.set_codec(codec);
@@ -283,13 +272,6 @@ impl Session {
             self.reception.handle_padding(&packet, bytes.len());
             return Ok(());
         }
-        self.first_packet.get_or_insert(read);
-        if !self.begun && !self.begins(&packet) {
-            // Packets of a picture whose beginning was lost before anything was known of it: nobody can ask for those again.
-            self.left_out += 1;
-            return Ok(());
-        }
-        self.begun = true;
         let joining = self.reception.first_packet().is_none();
         if let Some(latency) = self.reception.handle_parsed(&packet, bytes.len(), Sight::Clear, None, read) {
             let ns = u64::try_from(latency.read.as_nanos()).unwrap_or(u64::MAX);
@@ -299,17 +281,9 @@ impl Session {
         self.screen.write(bytes).context("writing what was received")
     }
 
-    /// Whether a decoder can begin with this packet: it starts with a parameter set.
-    fn begins(&self, packet: &Packet<'_>) -> bool {
-        let mut first = None;
-        let codec = self.codec.unwrap_or_else(|| Codec::guess(packet.payload()));
-        codec.for_each_start(packet.payload(), |kind, _| _ = first.get_or_insert(kind));
-        matches!(first, Some(NalKind::Vps | NalKind::Sps))
-    }
-
     /// As a browser asks: when none has come for a while, and when one cannot be put together any more.
     fn see_to_pictures(&mut self, checker: &Checker, now: Moment) -> Result<()> {
-        let Some((ssrc, began)) = self.ssrc.zip(self.first_packet) else { return Ok(()) };
+        let Some((ssrc, began)) = self.ssrc.zip(self.reception.first_packet()) else { return Ok(()) };
         let none_yet = self.reception.first_picture().is_none() && now.since(began) >= PICTURE_PATIENCE;
         let broken = self.given_up > self.given_up_at_request;
         let allowed = self.asked_for_picture.is_none_or(|asked| now.since(asked) >= PICTURE_INTERVAL);
@@ -352,7 +326,7 @@ impl Session {
             fate: self.fate.clone(),
             counts,
             window: counts,
-            start: if self.left_out > 0 { Some(Start::Incomplete) } else { self.reception.start() },
+            start: self.reception.start(),
             milestones: Milestones::default(),
             first_packet: self.reception.first_packet(),
             first_picture: self.reception.first_picture(),
