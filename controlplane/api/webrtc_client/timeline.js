@@ -11,6 +11,8 @@ const REFRESH_MS = 5000;
 const MINUTE_MS = 60_000;
 // Share of the window beyond now, so that the live edge can be seen.
 const MARGIN = 0.02;
+// What a mark's words take.
+const WORDS_PIXELS = 76;
 // A slider's value is read out when it changes: seldom.
 const SAY_MS = 10_000;
 
@@ -25,7 +27,7 @@ export class Timeline {
     this.windowMs = 60 * MINUTE_MS;
     // The window's end when it was panned; `null`: it follows the picture.
     this.pannedTo = null;
-    this.recorded = { spans: [], gaps: [] };
+    this.recorded = NOTHING;
     this.asked = 0;
     // Where the pointer drags to.
     this.dragMs = null;
@@ -40,7 +42,7 @@ export class Timeline {
   choose(stream) {
     if (stream === this.stream) return;
     this.stream = stream;
-    this.recorded = { spans: [], gaps: [] };
+    this.recorded = NOTHING;
     this.pannedTo = null;
     this.problem(null);
     this.note("Asking the server …");
@@ -53,34 +55,35 @@ export class Timeline {
     if (!this.stream || document.hidden) return;
     const asked = (this.asked += 1);
     const { start, end } = this.view();
-    const [from, to] = [Math.floor(start), Math.ceil(Math.min(end, serverNow()))];
+    // Some more than is seen, to pan in.
+    const from = Math.floor(start - this.windowMs / 2);
+    const to = Math.ceil(Math.min(end + this.windowMs / 2, serverNow()));
+    this.range = { from, to };
     try {
-      const answer = await call(`${streamPath(this.stream)}/recordings?from=${from}&to=${to}`);
-      const recorded = await answer.json();
-      const stream = recorded.spans.length > 0 ? null : await (await call(streamPath(this.stream))).json();
-      if (asked === this.asked) this.drawRecorded(recorded, stream);
+      const stream = await (await call(streamPath(this.stream))).json();
+      const isRecorded = stream.should_record || stream.recording_start_time !== null;
+      const path = `${streamPath(this.stream)}/recordings?from=${from}&to=${to}`;
+      const recorded = isRecorded ? await (await call(path)).json() : null;
+      if (asked === this.asked) this.know(recorded, stream);
     } catch (refusal) {
       if (asked === this.asked) this.refused(refusal);
     }
   }
 
-  // `stream`: its view, asked for where nothing is recorded.
-  drawRecorded(recorded, stream) {
-    this.recorded = recorded;
-    const never = stream && !stream.should_record && stream.recording_start_time === null;
-    element("timeline-body").hidden = never;
-    if (never) this.note(NOT_RECORDED);
-    else if (stream) this.note(`Nothing is recorded in this time.${stream.should_record ? "" : " The stream is not being recorded now."}`);
-    else this.note(null);
+  // `recorded`: `null` where nothing of the stream is, and nothing will be.
+  know(recorded, stream) {
+    this.recorded = recorded ?? NOTHING;
+    element("timeline-body").hidden = recorded === null;
+    const spans = this.recorded.spans.length;
+    if (recorded === null) this.note(NOT_RECORDED);
+    else if (recorded.truncated) this.note(`Only the first ${spans} pieces are shown: choose a shorter time.`);
+    else if (spans > 0) this.note(null);
+    else this.note(`Nothing is recorded at this time.${stream.should_record ? "" : " The stream is not being recorded now."}`);
     this.show();
   }
 
   refused(refusal) {
-    if (refusal.code === "not_recorded") {
-      this.recorded = { spans: [], gaps: [] };
-      element("timeline-body").hidden = true;
-      return this.note(NOT_RECORDED);
-    }
+    if (refusal.code === "not_recorded") return this.know(null);
     this.note(`What is recorded is not known: ${refusal.message}`);
   }
 
@@ -152,6 +155,7 @@ export class Timeline {
 
   draw() {
     const view = this.view();
+    if (view.start < this.range.from || Math.min(view.end, serverNow()) > this.range.to + 2 * REFRESH_MS) this.refresh();
     const share = (unixMs) => percent((unixMs - view.start) / this.windowMs);
     this.drawStill(view, share);
     const position = this.playback.aimMs;
@@ -172,7 +176,7 @@ export class Timeline {
     const { spans, gaps } = this.recorded;
     this.drawBars("spans", spans, { y: 22, height: 26, leastMs: pixelMs }, view, share);
     this.drawBars("gaps", gaps, { y: 33, height: 4, leastMs: 2 * pixelMs }, view, share);
-    this.drawMarks(view, share);
+    this.drawMarks(pixelMs, view, share);
   }
 
   drawBars(id, times, { y, height, leastMs }, view, share) {
@@ -187,15 +191,18 @@ export class Timeline {
     element(id).replaceChildren(...bars.map(bar));
   }
 
-  drawMarks(view, share) {
+  drawMarks(pixelMs, view, share) {
     const words = this.windowMs > 1440 * MINUTE_MS ? DAY : MINUTES;
+    const wordsMs = WORDS_PIXELS * pixelMs;
     const mark = (unixMs) => {
       const x = share(unixMs);
+      const line = svg("line", { x1: x, x2: x, y1: 48, y2: 54 });
+      if (Math.min(unixMs - view.start, view.end - unixMs) < wordsMs / 2) return [line];
       const text = svg("text", { x, y: 66, "text-anchor": "middle" });
       text.textContent = words.format(unixMs);
-      return [svg("line", { x1: x, x2: x, y1: 48, y2: 54 }), text];
+      return [line, text];
     };
-    element("marks").replaceChildren(...roundTimes(view, this.windowMs / 6).flatMap(mark));
+    element("marks").replaceChildren(...roundTimes(view, Math.max(this.windowMs / 6, wordsMs)).flatMap(mark));
   }
 
   showPosition() {
@@ -346,6 +353,7 @@ export class Timeline {
 
 // ---- Words and times ---------------------------------------------------------------------------------------
 
+const NOTHING = { spans: [], gaps: [] };
 const NOT_RECORDED = "This stream is not recorded.";
 
 const SAYINGS = {
