@@ -56,7 +56,7 @@ const signalling = {
   },
 };
 
-// The same for what is recorded, from a time.
+// The same for what is recorded, from a time; WHEP knows only live streams.
 async function recorded(stream, offer, timestamp) {
   return sessionOf(stream, await post(`${streamPath(stream)}/webrtc/dvr`, { offer, timestamp }));
 }

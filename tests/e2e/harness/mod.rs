@@ -25,7 +25,7 @@ pub use chromium::Chromium;
 pub use decoder::{Decoder, with_media_port};
 pub use gst_server::GstServer;
 pub use picture::Picture;
-pub use player_page::PlayerPage;
+pub use player_page::{ClockReading, PlayerPage};
 pub use process::Process;
 pub use rest::Rest;
 pub use rtp::{AccessUnit, Codec, Packet, access_units, assert_continuous};

@@ -95,7 +95,7 @@ impl PlayerPage {
     }
 
     /// The clock in the picture, as soon as it pleases.
-    pub fn clock_when(&self, what: &str, pleases: impl Fn(ClockReading) -> bool) -> ClockReading {
+    pub fn clock_when(&self, what: &str, mut pleases: impl FnMut(ClockReading) -> bool) -> ClockReading {
         let mut last = None;
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             until(what, || {
