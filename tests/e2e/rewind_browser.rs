@@ -81,7 +81,7 @@ fn a_session_may_begin_in_the_past() {
     let (server, _camera) = recorded_camera();
     when_recorded(&server, Duration::from_secs(12));
     let page = PlayerPage::open(&server, "?stream=7");
-    page.when("a timeline", |view| is_drawn(view));
+    page.when("a timeline", is_drawn);
 
     let asked = page.go_to(now() - Duration::from_secs(10));
     page.clock_when("what was asked for", |reading| asked.is_at(reading));
