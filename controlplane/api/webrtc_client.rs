@@ -25,17 +25,27 @@ pub async fn page() -> File {
 
 /// What the player's page is made of.
 #[utoipa::path(get, path = "/debug/webrtc-client/{file}", tag = "health", operation_id = "webrtc_client_file",
-    params(("file" = String, Path, description = "`script.js`, `style.css` or `icon.svg`")), responses(
+    params(("file" = String, Path, description = "A script, style or icon that the page names")), responses(
     (status = 200, description = "The file", body = String, content_type = "text/plain"),
     (status = 404, description = "No such file", body = ErrorBody)))]
 pub async fn asset(ApiPath(name): ApiPath<String>) -> Result<File, ApiError> {
-    match name.as_str() {
-        "script.js" => Ok(file("text/javascript; charset=utf-8", include_str!("webrtc_client/script.js"))),
-        "style.css" => Ok(file("text/css; charset=utf-8", include_str!("webrtc_client/style.css"))),
-        "icon.svg" => Ok(file("image/svg+xml", include_str!("webrtc_client/icon.svg"))),
-        _ => Err(ApiError::of_status(hyper::StatusCode::NOT_FOUND)),
-    }
+    let asset = ASSETS.iter().find(|asset| asset.0 == name);
+    let (_, content_type, content) = *asset.ok_or(ApiError::of_status(hyper::StatusCode::NOT_FOUND))?;
+    Ok(file(content_type, content))
 }
+
+/// Name, type and content.
+const ASSETS: [(&str, &str, &str); 7] = [
+    ("script.js", SCRIPT, include_str!("webrtc_client/script.js")),
+    ("timeline.js", SCRIPT, include_str!("webrtc_client/timeline.js")),
+    ("playback.js", SCRIPT, include_str!("webrtc_client/playback.js")),
+    ("api.js", SCRIPT, include_str!("webrtc_client/api.js")),
+    ("dom.js", SCRIPT, include_str!("webrtc_client/dom.js")),
+    ("style.css", "text/css; charset=utf-8", include_str!("webrtc_client/style.css")),
+    ("icon.svg", "image/svg+xml", include_str!("webrtc_client/icon.svg")),
+];
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 fn file(content_type: &'static str, content: &'static str) -> File {
     let headers = [
@@ -52,12 +62,10 @@ fn file(content_type: &'static str, content: &'static str) -> File {
 mod tests {
     use super::*;
 
-    const FILES: [&str; 3] = ["script.js", "style.css", "icon.svg"];
-
     #[tokio::test]
     async fn every_file_is_served_with_the_policy_and_an_honest_type() {
         let mut served = vec![page().await];
-        for name in FILES {
+        for (name, ..) in ASSETS {
             served.push(asset(ApiPath(name.into())).await.expect("a file of the page"));
         }
         for (headers, content) in served {
@@ -73,8 +81,9 @@ mod tests {
     #[test]
     fn nothing_comes_from_elsewhere_and_no_script_or_style_stands_in_the_page() {
         let page = include_str!("webrtc_client/index.html");
-        let all = [page, include_str!("webrtc_client/script.js"), include_str!("webrtc_client/style.css")];
-        for text in all {
+        // The icon names its format by a URL.
+        let assets = ASSETS.iter().filter(|asset| asset.0 != "icon.svg").map(|asset| asset.2);
+        for text in assets.chain([page]) {
             assert!(!text.contains("http:") && !text.contains("https:") && !text.contains("url("), "{text}");
         }
         assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains(" on"), "{page}");
@@ -82,12 +91,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_script_looks_for_is_in_the_page() {
+    fn what_the_scripts_look_for_is_there() {
         let page = include_str!("webrtc_client/index.html");
-        let script = include_str!("webrtc_client/script.js");
-        let named = script.split("element(\"").skip(1).chain(script.split("show(\"").skip(1));
-        for id in named.filter_map(|rest| rest.split('"').next()) {
-            assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+        for (_, _, script) in ASSETS.iter().filter(|asset| asset.1 == SCRIPT) {
+            let ids = ["element(\"", "buttons(\"", "show(\"", "drawBars(\""];
+            for id in ids.iter().flat_map(|by| named(script, by)) {
+                assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+            }
+            for import in named(script, "from \"./") {
+                assert!(ASSETS.iter().any(|asset| asset.0 == import), "{import}");
+            }
         }
+    }
+
+    /// What stands between `before` and the next quotation mark.
+    fn named<'a>(script: &'a str, before: &str) -> Vec<&'a str> {
+        script.split(before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
     }
 }

@@ -11,6 +11,10 @@ import sys
 
 import gi
 
+# Nothing is left in the source tree.
+sys.dont_write_bytecode = True
+from clock_picture import ClockPicture  # noqa: E402
+
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
@@ -37,6 +41,7 @@ def parse_arguments():
     parser.add_argument("--no-sprop", action="store_true", help="parameter sets only in-band")
     parser.add_argument("--with-audio", action="store_true", help="a second track beside the video")
     parser.add_argument("--pattern", default="smpte")
+    parser.add_argument("--clock", action="store_true", help="the time of day in the picture, see clock_picture.py")
     parser.add_argument("--port", type=int, default=0)
     return parser.parse_args()
 
@@ -47,6 +52,10 @@ def caps(size, fps):
 
 
 def picture(args):
+    if args.clock:
+        # Small and leaky: what cannot be encoded in time is not shown late.
+        live = "is-live=true format=time do-timestamp=true max-buffers=2 leaky-type=downstream"
+        return f"appsrc name=clock {live} caps={caps(args.size, args.fps)}"
     # A moving ball over the pattern where the clock overlay is not installed: pictures must differ.
     overlay = "timeoverlay ! " if Gst.ElementFactory.find("timeoverlay") else ""
     return (
@@ -101,6 +110,23 @@ def require_password(server, factory, given, method):
     factory.set_permissions(permissions)
 
 
+class Clock:
+    """Feeds a media's `appsrc` with a picture of the moment, `fps` times a second."""
+
+    def __init__(self, args):
+        self.picture = ClockPicture(*map(int, args.size.split("x")))
+        self.source = None
+        GLib.timeout_add(1000 // args.fps, self.tick)
+
+    def configure(self, _, media):
+        self.source = media.get_element().get_by_name("clock")
+
+    def tick(self):
+        if self.source and self.source.get_state(0).state == Gst.State.PLAYING:
+            self.source.emit("push-buffer", Gst.Buffer.new_wrapped(self.picture.now()))
+        return True
+
+
 class NoSpropFactory(GstRtspServer.RTSPMediaFactory):
     """Takes the sprop-* out of the payloader's caps, so that the SDP does not have them."""
 
@@ -140,6 +166,8 @@ def main():
         require_password(server, factory, args.digest, GstRtsp.RTSPAuthMethod.DIGEST)
     if args.basic:
         require_password(server, factory, args.basic, GstRtsp.RTSPAuthMethod.BASIC)
+    if args.clock:
+        factory.connect("media-configure", Clock(args).configure)
     sizes = []
     factory.connect("media-configure", lambda _, media: sizes.append(media.get_element().get_by_name("size")))
     server.get_mount_points().add_factory("/cam", factory)

@@ -13,6 +13,7 @@ mod pictures;
 mod program;
 mod reconnect;
 mod rest;
+mod rewind_browser;
 mod slow_viewers;
 mod webrtc;
 mod webrtc_peers;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{AccessUnit, access_units, until};
-use crate::harness::{Camera, Chromium, Codec, GstServer, Picture, Server, Viewer, WhepViewer};
+use crate::harness::{Camera, Codec, GstServer, PlayerPage, Server, Viewer, WhepViewer};
 
 const FRAMES_PER_SECOND: u64 = 15;
 /// In pictures: ten seconds.
@@ -30,7 +30,7 @@ fn chromium_plays_by_whep_at_once_and_without_a_freeze() {
 #[test]
 fn chromium_plays_over_tcp_where_udp_is_blocked() {
     let (server, _camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, "?stream=7");
+    let page = PlayerPage::open(&server, "?stream=7");
     page.run(
         "const set = RTCPeerConnection.prototype.setRemoteDescription;
         RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
@@ -52,7 +52,7 @@ fn chromium_plays_over_tcp_where_udp_is_blocked() {
 fn a_source_with_b_frames_shows_every_picture_that_comes_in_display_order() {
     // A third of them stays: with fewer a second than ten, Chromium takes the pace after the GOP cache's for freezes.
     let (server, _camera) = server_deep_in_a_gop("--b-frames 2 --fps 30");
-    let page = Page::open(&server, "?stream=7");
+    let page = PlayerPage::open(&server, "?stream=7");
     page.click_play();
     page.when("playing", |view| view["state"] == "playing");
 
@@ -75,7 +75,7 @@ fn a_4k_stream_with_keyframes_of_a_thousand_packets_loses_none() {
     let camera = Camera::start("--codec h264 --bitrate 20M --idr-bytes 1100000");
     server.rest.create(7, &camera.url());
     server.rest.active("7");
-    let page = Page::open(&server, "?stream=7");
+    let page = PlayerPage::open(&server, "?stream=7");
     page.click_play();
 
     let view = page.when("playing three keyframes", |view| number(&view["stats"]["keyFramesDecoded"]) >= 3);
@@ -86,7 +86,7 @@ fn a_4k_stream_with_keyframes_of_a_thousand_packets_loses_none() {
 #[test]
 fn an_offer_without_video_is_explained() {
     let (server, _camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, "?stream=7");
+    let page = PlayerPage::open(&server, "?stream=7");
     page.run("const add = RTCPeerConnection.prototype.addTransceiver;
         RTCPeerConnection.prototype.addTransceiver = function (_, how) { return add.call(this, 'audio', how); };");
 
@@ -105,7 +105,7 @@ fn an_offer_without_video_is_explained() {
 #[test]
 fn a_stream_that_is_not_there_is_explained() {
     let server = Server::start();
-    let page = Page::open(&server, "?stream=front%20door&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=front%20door&autoplay=1");
     let view = page.when("failed", |view| view["state"] == "failed");
     let problem = view["problem"].as_str().expect("words");
     assert!(problem.contains("front door") && problem.contains("404"), "{problem}");
@@ -115,7 +115,7 @@ fn a_stream_that_is_not_there_is_explained() {
 #[test]
 fn a_camera_that_goes_is_explained_and_its_return_shown() {
     let (server, camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=7&autoplay=1");
     page.when("playing", |view| view["state"] == "playing");
 
     let camera = camera.kill();
@@ -131,7 +131,7 @@ fn a_camera_that_goes_is_explained_and_its_return_shown() {
 #[test]
 fn a_session_that_the_server_ends_is_made_anew_until_the_stream_is_gone() {
     let (server, _camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=7&autoplay=1");
     let first = page.when("playing", |view| view["state"] == "playing")["sessionId"].clone();
 
     let session = first.as_str().expect("an id");
@@ -152,7 +152,7 @@ fn a_server_that_is_killed_is_noticed_and_found_again() {
     let camera = GstServer::start("--codec h264");
     server.rest.create(7, &camera.url());
     server.rest.active("7");
-    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=7&autoplay=1");
     page.when("playing", |view| view["state"] == "playing");
 
     let server = server.crash();
@@ -170,7 +170,7 @@ fn a_server_that_is_killed_is_noticed_and_found_again() {
 #[test]
 fn the_stop_button_and_leaving_the_page_end_the_session() {
     let (server, _camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=7&autoplay=1");
     page.when("playing", |view| view["state"] == "playing");
     page.run("document.getElementById('stop').click()");
     assert_eq!(page.view()["state"], "idle");
@@ -185,7 +185,7 @@ fn the_stop_button_and_leaving_the_page_end_the_session() {
 #[test]
 fn the_page_takes_nothing_from_elsewhere_and_its_browser_has_nothing_to_complain_of() {
     let (server, _camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=7&autoplay=1");
     page.when("playing with figures", |view| {
         view["state"] == "playing" && view["stats"]["server"]["state"] == "connected"
     });
@@ -220,7 +220,7 @@ fn webrtcbin_decodes_h265() {
 #[test]
 fn chromium_is_told_when_it_has_no_codec_for_the_stream() {
     let (server, _camera) = server_deep_in_a_gop("--codec h265");
-    let page = Page::open(&server, "?stream=7&autoplay=1");
+    let page = PlayerPage::open(&server, "?stream=7&autoplay=1");
     let view = page.when("failed", |view| view["state"] == "failed");
     let problem = view["problem"].as_str().expect("words");
     assert!(problem.contains("codec_not_offered") && problem.contains("265"), "{problem}");
@@ -228,7 +228,7 @@ fn chromium_is_told_when_it_has_no_codec_for_the_stream() {
 
 fn plays_at_once_and_without_a_freeze(protocol: &str) {
     let (server, _camera) = server_deep_in_a_gop("");
-    let page = Page::open(&server, &format!("?stream=7&protocol={protocol}"));
+    let page = PlayerPage::open(&server, &format!("?stream=7&protocol={protocol}"));
 
     let first_picture = page.click_play();
     // The next keyframe is seconds away.
@@ -263,73 +263,6 @@ fn webrtcbin_decodes(codec: &str) {
     no_sessions(&server);
 }
 
-/// The player page in a browser.
-struct Page {
-    browser: Chromium,
-}
-
-impl Page {
-    fn open(server: &Server, query: &str) -> Self {
-        let browser = Chromium::start();
-        browser.go(&format!("http://{}/debug/webrtc-client{query}", server.address()));
-        Self { browser }
-    }
-
-    /// Presses Play and waits for the first picture on the screen; measured here, beside the page's own measuring.
-    fn click_play(&self) -> Duration {
-        let script = "const [done] = arguments;
-            let clicked;
-            const limit = setTimeout(() => done(null), 25000);
-            document.getElementById('video').requestVideoFrameCallback((now) => {
-                clearTimeout(limit);
-                done(now - clicked);
-            });
-            clicked = performance.now();
-            document.getElementById('play').click();
-            new MutationObserver(() => lanecast.state === 'failed' && done(null))
-                .observe(document.getElementById('status'), { attributes: true });";
-        let milliseconds = self.browser.run_async(script, &[]).as_f64();
-        milliseconds.map_or(Duration::MAX, |milliseconds| Duration::from_secs_f64(milliseconds / 1e3))
-    }
-
-    fn run(&self, script: &str) -> Value {
-        self.browser.run(script, &[])
-    }
-
-    /// What the page knows.
-    fn view(&self) -> Value {
-        self.run("return lanecast")
-    }
-
-    fn when(&self, what: &str, pleases: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            until(what, || {
-                last = self.view();
-                pleases(&last).then(|| last.clone())
-            })
-        }));
-        waited.unwrap_or_else(|_| panic!("the page was never {what}; last: {last:#}"))
-    }
-
-    /// The text of what is to be seen of an element.
-    fn shown(&self, selector: &str) -> String {
-        let text =
-            self.browser.run("return document.querySelector(arguments[0]).innerText", &[json!(selector)]);
-        text.as_str().expect("text").to_owned()
-    }
-
-    /// What is to be seen in place of the video.
-    fn picture(&self, name: &str) -> Picture {
-        Picture::from_png(&self.browser.screenshot("#video"), name)
-    }
-
-    /// Leaves a picture of the page for who wants to look.
-    fn keep(&self, name: &str) {
-        Picture::from_png(&self.browser.screenshot_of_page(), name);
-    }
-}
-
 /// A server whose camera sent a keyframe some seconds ago and sends the next one only seconds from now.
 fn server_deep_in_a_gop(camera: &str) -> (Server, GstServer) {
     let server = Server::start();
@@ -353,7 +286,7 @@ struct Seen {
     pauses: u64,
 }
 
-fn watched_over(server: &Server, page: &Page, time: Duration) -> Seen {
+fn watched_over(server: &Server, page: &PlayerPage, time: Duration) -> Seen {
     let decoded = || number(&page.view()["stats"]["framesDecoded"]);
     page.when("counting", |view| number(&view["stats"]["framesDecoded"]) > 0);
     let witness = Viewer::websocket(server, "7");

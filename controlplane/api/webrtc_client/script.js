@@ -1,15 +1,15 @@
 // Plays one stream by WebRTC and says what can be known of it, and in words what went wrong.
 // No library, nothing from elsewhere. Tests read `window.lanecast`.
 
-const API = new URL("../", document.baseURI);
+import { API, Refusal, call, post, streamPath } from "./api.js";
+import { element, setText } from "./dom.js";
+import { Timeline } from "./timeline.js";
 
 // How often figures are read; those of the server at every second reading.
 const TICK_MS = 1000;
 // A silence that is worth a word, and one that ends the attempt.
 const QUIET_MS = 3000;
 const GIVE_UP_MS = 10_000;
-// An API call that takes longer has failed.
-const CALL_MS = 10_000;
 // Pause before another attempt: doubled each time, forgotten after pictures for a while.
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
@@ -19,11 +19,10 @@ const LISTED = 100;
 const LOGGED = 100;
 const SERVER_FIGURES = 80;
 
-const element = (id) => document.getElementById(id);
 const video = element("video");
 
 // What the page knows, for the page and for tests.
-// state: idle · connecting · playing · stalled · waiting (for the next attempt) · failed
+// state: idle · connecting · playing · paused · stalled · waiting (for the next attempt) · failed
 const lanecast = {
   state: "idle",
   stream: null,
@@ -33,58 +32,16 @@ const lanecast = {
   firstFrameMs: null,
   problem: null,
   stats: {},
+  timeline: {},
 };
 window.lanecast = lanecast;
 
-// ---- The API -------------------------------------------------------------------------------------------
-
-// A call that failed, in words. `code`: the API's, `final`: the same again would fail again.
-class Refusal extends Error {
-  constructor(message, { code = null, final = false, pauseMs = null } = {}) {
-    super(message);
-    this.code = code;
-    this.final = final;
-    this.pauseMs = pauseMs;
-  }
-}
-
-async function call(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(new URL(path, API), { cache: "no-store", signal: AbortSignal.timeout(CALL_MS), ...options });
-  } catch (error) {
-    const late = error.name === "TimeoutError";
-    throw new Refusal(late ? `The server gave no answer within ${CALL_MS / 1000} s.` : "The server cannot be reached.");
-  }
-  if (!response.ok) throw await refusal(response);
-  return response;
-}
-
-async function refusal(response) {
-  const said = await response.json().catch(() => ({}));
-  const message = said.message ?? `The server answered ${response.statusText || "with an error"}.`;
-  const code = said.error ? `${said.error}, ` : "";
-  const again = [408, 409, 425, 429].includes(response.status) || response.status >= 500;
-  const pause = Number(response.headers.get("retry-after"));
-  return new Refusal(`${message} (${code}HTTP ${response.status})`, {
-    code: said.error,
-    final: !again,
-    pauseMs: pause > 0 ? Math.min(pause, 30) * 1000 : null,
-  });
-}
-
-const streamPath = (stream) => `streams/${encodeURIComponent(stream)}`;
+// ---- Signalling ------------------------------------------------------------------------------------------
 
 // Each takes an offer to the server and gives { id, url, answer } of the session.
 const signalling = {
   async json(stream, offer) {
-    const response = await call(`${streamPath(stream)}/webrtc`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ offer }),
-    });
-    const { session_id: id, answer } = await response.json();
-    return { id, url: new URL(`${streamPath(stream)}/webrtc/${id}`, API), answer };
+    return sessionOf(stream, await post(`${streamPath(stream)}/webrtc`, { offer }));
   },
   async whep(stream, offer) {
     const response = await call(`${streamPath(stream)}/whep`, {
@@ -98,6 +55,15 @@ const signalling = {
     return { id: url.pathname.split("/").pop(), url, answer: await response.text() };
   },
 };
+
+// The same for what is recorded, from a time; WHEP knows only live streams.
+async function recorded(stream, offer, timestamp) {
+  return sessionOf(stream, await post(`${streamPath(stream)}/webrtc/dvr`, { offer, timestamp }));
+}
+
+function sessionOf(stream, { session_id: id, answer }) {
+  return { id, url: new URL(`${streamPath(stream)}/webrtc/${id}`, API), answer };
+}
 
 function endSession(session) {
   // Also while the page goes away; the session may be gone already.
@@ -135,10 +101,14 @@ class Attempt {
     // Our candidates are not waited for: the server learns our address from our checks.
     if (this.ended) return;
     this.note("Offer made");
-    const session = await signalling[lanecast.protocol](lanecast.stream, pc.localDescription.sdp);
+    const { sdp } = pc.localDescription;
+    const { from } = this.player;
+    const offer = from === null ? signalling[lanecast.protocol](lanecast.stream, sdp) : recorded(lanecast.stream, sdp, from);
+    const session = await offer;
     if (this.ended) return endSession(session);
     this.session = session;
     lanecast.sessionId = session.id;
+    playback.attach(session.id, from);
     this.note("Answer of the server");
     await pc.setRemoteDescription({ type: "answer", sdp: session.answer });
     const transport = pc.getReceivers()[0]?.transport;
@@ -229,6 +199,10 @@ class Attempt {
 
   // Says what a lack of pictures is due to, and ends what will not get better by waiting.
   judge() {
+    if (playback.isPaused && !this.serverProblem) {
+      this.lastPictureAt = performance.now();
+      return this.player.paused();
+    }
     const quietMs = performance.now() - this.lastPictureAt;
     if (quietMs < QUIET_MS) {
       if (this.firstPictureAt !== null) this.player.flowing(performance.now() - this.firstPictureAt > STEADY_MS);
@@ -238,6 +212,8 @@ class Attempt {
     const stream = lanecast.stats.stream;
     const silent = `No picture for ${Math.round(quietMs / 1000)} s`;
     const connected = this.pc.connectionState === "connected";
+    // What is recorded comes from no camera, and far between at a high speed: only keyframes of long GOPs.
+    if (connected && playback.isRewound) return this.player.stalled(`${silent} of what is recorded: ${this.whyNoPicture()}`);
     if (connected && stream && stream.state !== "Active") {
       const reason = stream.state_reason ? `: ${stream.state_reason}` : "";
       return this.player.stalled(`${silent}. The stream is ${stream.state}${reason}`);
@@ -260,6 +236,8 @@ class Attempt {
 
   fail(refusal) {
     if (this.ended) return;
+    // The next attempt goes on where this one was.
+    if (this.session) this.player.from = playback.isRewound ? Math.floor(playback.positionMs) : null;
     this.end();
     this.player.failed(refusal);
   }
@@ -270,6 +248,7 @@ class Attempt {
     if (this.frameCallback) video.cancelVideoFrameCallback(this.frameCallback);
     this.pc?.close();
     video.srcObject = null;
+    playback.detach();
     if (this.session) endSession(this.session);
     lanecast.sessionId = null;
   }
@@ -292,11 +271,15 @@ function endpoint(address, port, protocol) {
 const player = {
   attempt: null,
   pauseMs: FIRST_PAUSE_MS,
+  // Where an attempt starts: Unix ms, `null`: live.
+  from: null,
 
-  play(stream, protocol) {
+  play(stream, protocol, from = null) {
     const clickedAt = performance.now();
     this.stop();
     Object.assign(lanecast, { stream, protocol, attempts: 0 });
+    this.from = from;
+    timeline.choose(stream);
     this.pauseMs = FIRST_PAUSE_MS;
     this.problem(null);
     element("stop").disabled = element("full").disabled = false;
@@ -335,6 +318,12 @@ const player = {
     this.enter("playing", `Playing ${lanecast.stream}. First picture after ${lanecast.firstFrameMs} ms.`);
   },
 
+  paused() {
+    if (lanecast.state === "paused") return;
+    this.problem(null);
+    this.enter("paused", `Paused ${lanecast.stream}.`);
+  },
+
   stalled(why) {
     this.problem(why);
     this.enter("stalled", `Waiting for pictures of ${lanecast.stream} …`);
@@ -370,6 +359,12 @@ const player = {
   },
 };
 
+const timeline = new Timeline({
+  playFrom: (from) => player.play(timeline.stream, element("protocol").value, from),
+  known: lanecast.timeline,
+});
+const { playback } = timeline;
+
 // ---- Figures -------------------------------------------------------------------------------------------
 
 // The browser's report as one flat object; `sums` are counters to compare the next report with.
@@ -398,6 +393,7 @@ function figures(report, pc, before) {
     path: path(report, pair),
     roundTripMs: pair?.currentRoundTripTime === undefined ? undefined : pair.currentRoundTripTime * 1000,
     codec: codec(report.get(video.codecId)),
+    ssrc: video.ssrc,
     decoder: video.decoderImplementation,
     width: video.frameWidth,
     height: video.frameHeight,
@@ -465,6 +461,7 @@ function showFigures({ stats, firstFrameMs }) {
     PLI: stats.pliCount,
     FIR: stats.firCount,
     Jitter: round(stats.jitterMs, 1, "ms"),
+    SSRC: stats.ssrc,
     "Round trip": round(stats.roundTripMs, 1, "ms"),
   });
   show("connection-figures", {
@@ -516,11 +513,6 @@ function row(list, name, behind) {
   list.insertBefore(term, next);
   list.insertBefore(document.createElement("dd"), next);
   return term;
-}
-
-// Unchanged text is left alone, so that it can be selected and is not read out again.
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }
 
 function log(text) {
@@ -589,5 +581,9 @@ addEventListener("pagehide", () => player.stop());
 const query = new URLSearchParams(location.search);
 element("stream").value = query.get("stream") ?? "";
 if (query.get("protocol") in signalling) element("protocol").value = query.get("protocol");
+element("stream").addEventListener("change", () => {
+  if (["idle", "failed"].includes(lanecast.state)) timeline.choose(element("stream").value);
+});
+timeline.choose(element("stream").value);
 listStreams();
 if (query.get("autoplay") === "1" && query.get("stream")) player.play(query.get("stream"), element("protocol").value);

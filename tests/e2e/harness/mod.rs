@@ -3,11 +3,13 @@
 //! Every process and thread here ends with the value that owns it, and what a process said is shown when the
 //! test that owned it fails. Waiting is done on events with a deadline; only state behind REST is polled.
 
+mod burnt_in_clock;
 mod camera;
 mod chromium;
 mod decoder;
 mod gst_server;
 mod picture;
+mod player_page;
 mod process;
 mod rest;
 mod rtp;
@@ -23,6 +25,7 @@ pub use chromium::Chromium;
 pub use decoder::{Decoder, with_media_port};
 pub use gst_server::GstServer;
 pub use picture::Picture;
+pub use player_page::{ClockReading, PlayerPage};
 pub use process::Process;
 pub use rest::Rest;
 pub use rtp::{AccessUnit, Codec, Packet, access_units, assert_continuous};
