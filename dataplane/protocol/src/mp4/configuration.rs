@@ -36,14 +36,17 @@ pub(super) fn avcc(sets: &ParameterSets) -> Avcc {
 
 /// `hvcC` of these sets.
 pub(super) fn hvcc(sets: &ParameterSets) -> Hvcc {
-    let mut record = sets.sps().next().and_then(|sps| hvcc_of_sps(sps).ok()).unwrap_or_else(Hvcc::new);
-    record.length_size_minus_one = LENGTH_SIZE - 1;
-    record.arrays = vec![
-        array(H265_VPS, &mut sets.vps()),
-        array(H265_SPS, &mut sets.sps()),
-        array(H265_PPS, &mut sets.pps()),
-    ];
-    record
+    let of_sps = sets.sps().next().and_then(|sps| hvcc_of_sps(sps).ok());
+    Hvcc {
+        configuration_version: 1,
+        length_size_minus_one: LENGTH_SIZE - 1,
+        arrays: vec![
+            array(H265_VPS, &mut sets.vps()),
+            array(H265_SPS, &mut sets.sps()),
+            array(H265_PPS, &mut sets.pps()),
+        ],
+        ..of_sps.unwrap_or_default()
+    }
 }
 
 /// `array_completeness`: none of these is in the samples only.
@@ -140,7 +143,7 @@ fn hvcc_of_sps(sps: &[u8]) -> Result<Hvcc, BitReaderError> {
         general_profile_compatibility_flags: bits.read_to("general_profile_compatibility_flag")?,
         general_constraint_indicator_flags: bits.read_to("general constraint flags")?,
         general_level_idc: bits.read::<8, u8>("general_level_idc")?,
-        ..Hvcc::new()
+        ..Hvcc::default()
     };
     let format = h265_sample_format(&mut bits, max_sub_layers_minus1).ok().flatten().unwrap_or_default();
     record.chroma_format_idc = format.chroma_format_idc;
@@ -195,3 +198,114 @@ const H265_NAL_HEADER_LEN: NonZeroUsize = NonZeroUsize::new(2).expect("a header 
 const H265_VPS: u8 = 32;
 const H265_SPS: u8 = 33;
 const H265_PPS: u8 = 34;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mp4_atom::Atom;
+
+    /// Records of x264's and x265's parameter sets as ffmpeg writes them.
+    const H264_BASE: &[u8] =
+        b"\x01\x42\xc0\x1e\xff\xe1\x00\x19\x67\x42\xc0\x1e\xd9\x00\xa0\x2f\xf9\x70\x11\x00\x00\x03\x00\x01\
+        \x00\x00\x03\x00\x32\x0f\x16\x2e\x48\x01\x00\x05\x68\xcb\x83\xcb\x20";
+    const H264_HIGH: &[u8] =
+        b"\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\
+        \x10\x00\x00\x03\x03\x20\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\x00";
+    const H264_HIGH_422_10: &[u8] =
+        b"\x01\x7a\x00\x0d\xff\xe1\x00\x19\x67\x7a\x00\x0d\xb6\xcd\x94\x14\x1f\xb0\x11\x00\x00\x03\x00\x01\
+        \x00\x00\x03\x00\x32\x0f\x14\x29\x96\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\xfe\xfa\xfa\x00";
+    const H265_MAIN: &[u8] =
+        b"\x01\x01\x60\x00\x00\x00\x90\x00\x00\x00\x00\x00\x3f\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f\x03\xa0\
+        \x00\x01\x00\x18\x40\x01\x0c\x01\xff\xff\x01\x60\x00\x00\x03\x00\x90\x00\x00\x03\x00\x00\x03\x00\
+        \x3f\x92\x80\x90\xa1\x00\x01\x00\x2a\x42\x01\x01\x01\x60\x00\x00\x03\x00\x90\x00\x00\x03\x00\x00\
+        \x03\x00\x3f\xa0\x05\x02\x01\x69\x65\x92\xa4\x93\x2b\xc0\x5a\x02\x00\x00\x03\x00\x02\x00\x00\x03\
+        \x00\x32\x10\xa2\x00\x01\x00\x07\x44\x01\xc1\x72\xb4\x62\x40";
+    const H265_MAIN_422_10: &[u8] =
+        b"\x01\x04\x08\x00\x00\x00\x9d\x08\x00\x00\x00\x00\x3c\xf0\x00\xfc\xfe\xfa\xfa\x00\x00\x0f\x03\xa0\
+        \x00\x01\x00\x17\x40\x01\x0c\x01\xff\xff\x04\x08\x00\x00\x03\x00\x9d\x08\x00\x00\x03\x00\x00\x3c\
+        \x95\x98\x09\xa1\x00\x01\x00\x29\x42\x01\x01\x04\x08\x00\x00\x03\x00\x9d\x08\x00\x00\x03\x00\x00\
+        \x3c\xb0\x0a\x08\x0f\x13\x65\x95\x9a\x49\x32\xbc\x05\xa0\x20\x00\x00\x03\x00\x20\x00\x00\x03\x03\
+        \x21\xa2\x00\x01\x00\x07\x44\x01\xc1\x72\xb4\x62\x40";
+
+    fn read_avcc(record: &[u8]) -> Option<ParameterSets> {
+        sets_of_avcc(Avcc::decode_body(&mut &record[..]).ok()?)
+    }
+
+    fn read_hvcc(record: &[u8]) -> Option<ParameterSets> {
+        sets_of_hvcc(Hvcc::decode_body(&mut &record[..]).ok()?)
+    }
+
+    fn written(record: &impl Atom) -> Vec<u8> {
+        let mut out = Vec::new();
+        record.encode_body(&mut out).expect("numbers within their bits");
+        out
+    }
+
+    #[test]
+    fn avcc_is_what_others_write() {
+        for record in [H264_BASE, H264_HIGH, H264_HIGH_422_10] {
+            let sets = read_avcc(record).expect("complete sets");
+            assert_eq!(written(&avcc(&sets)), record);
+        }
+    }
+
+    #[test]
+    fn hvcc_is_what_others_write() {
+        for record in [H265_MAIN, H265_MAIN_422_10] {
+            let sets = read_hvcc(record).expect("complete sets");
+            assert_eq!(written(&hvcc(&sets)), record);
+        }
+    }
+
+    #[test]
+    fn a_record_without_complete_sets_is_refused() {
+        for len in 0..H264_HIGH.len() - 4 {
+            assert_eq!(read_avcc(&H264_HIGH[..len]), None, "{len}");
+        }
+        for len in 0..H265_MAIN.len() {
+            assert_eq!(read_hvcc(&H265_MAIN[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_set_in_the_array_of_another_type_is_refused() {
+        let mut record = hvcc(&read_hvcc(H265_MAIN).expect("complete sets"));
+        record.arrays[0].nal_unit_type = H265_PPS;
+        assert_eq!(sets_of_hvcc(record), None);
+    }
+
+    #[test]
+    fn a_set_that_is_there_twice_is_refused() {
+        let mut record = avcc(&read_avcc(H264_BASE).expect("complete sets"));
+        record.picture_parameter_sets.push(record.picture_parameter_sets[0].clone());
+        assert_eq!(sets_of_avcc(record), None);
+    }
+
+    #[test]
+    fn other_lengths_of_nal_units_are_refused() {
+        let mut record = hvcc(&read_hvcc(H265_MAIN).expect("complete sets"));
+        record.length_size_minus_one = 1;
+        assert_eq!(sets_of_hvcc(record), None);
+        let mut record = avcc(&read_avcc(H264_BASE).expect("complete sets"));
+        record.length_size = 2;
+        assert_eq!(sets_of_avcc(record), None);
+    }
+
+    #[test]
+    fn every_set_that_is_kept_can_be_written() {
+        for (codec, record) in [(Codec::H264, H264_HIGH), (Codec::H265, H265_MAIN)] {
+            let sets = if codec == Codec::H264 { read_avcc(record) } else { read_hvcc(record) };
+            let sps = sets.expect("complete sets").sps().next().expect("an SPS").to_vec();
+            for bit in 0..sps.len() * 8 {
+                let mut flipped = sps.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let mut sets = ParameterSets::new(codec);
+                sets.handle_nal(&Nal::from_bytes(flipped.into()));
+                match codec {
+                    Codec::H264 => written(&avcc(&sets)),
+                    Codec::H265 => written(&hvcc(&sets)),
+                };
+            }
+        }
+    }
+}

@@ -15,7 +15,8 @@ const UNIX_EPOCH_NTP: i64 = 2_208_988_800;
 
 pub(super) fn from_unix_ms(unix_ms: i64) -> u64 {
     let ms = (unix_ms.clamp(MIN_UNIX_MS, MAX_UNIX_MS) + UNIX_EPOCH_NTP * 1000).cast_unsigned();
-    (ms / 1000) << 32 | (ms % 1000 << 32) / 1000
+    let (seconds, rest) = (ms / 1000, ms % 1000);
+    (seconds << 32) | ((rest << 32) / 1000)
 }
 
 pub(super) fn to_unix_ms(ntp: u64) -> i64 {
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn known_times() {
         assert_eq!(from_unix_ms(0), 2_208_988_800 << 32);
-        assert_eq!(from_unix_ms(500), 2_208_988_800 << 32 | 1 << 31);
+        assert_eq!(from_unix_ms(500), (2_208_988_800 << 32) | (1 << 31));
         assert_eq!(from_unix_ms(2_085_978_496_000), 0, "2036-02-07T06:28:16Z, the second era");
         assert_eq!(MIN_UNIX_MS, -61_505_152_000);
         assert_eq!(MAX_UNIX_MS, 4_233_462_143_999);
