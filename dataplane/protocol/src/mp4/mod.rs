@@ -1,9 +1,25 @@
 //! Fragmented MP4 with one video track (ISO/IEC 14496-12, 14496-15): what the recorder writes and the player reads.
 //!
-//! A file is an init segment (`ftyp`, `moov`) and fragments (`prft`, `moof`, `mdat`) behind one another. `prft` has the time of
-//! day of the fragment. Not here: files, where fragments are cut, what the times mean.
+//! A file is an init segment (`ftyp`, `uuid`, `moov`) and fragments (`prft`, `moof`, `mdat`) behind one another. No durations
+//! and no index of the file are in it, so it can be played at every moment while it grows. `prft` has the time of day of the
+//! fragment. Not here: files, where fragments are cut, what the times mean.
+//!
+//! To read a file: [`parse_init`] at its start, then [`parse_fragment_header`] behind it, and again behind
+//! [`Parsed::Whole::bytes`] + [`FragmentHeader::sample_bytes`], to the file's end. `Incomplete` at the end of a file is a
+//! fragment that was never finished.
 
-use bytes::Bytes;
+mod boxes;
+mod configuration;
+mod fragment;
+mod init;
+mod ntp;
+
+pub use fragment::{
+    MAX_BASE_DECODE_90K, MAX_FRAGMENT_BYTES, MAX_FRAGMENT_HEADER_BYTES, MAX_FRAGMENT_SAMPLES,
+    parse_fragment_header, write_fragment_header,
+};
+pub use init::{MAX_INIT_BYTES, parse_init, write_init};
+pub use ntp::{MAX_UNIX_MS, MIN_UNIX_MS};
 
 use crate::codec::ParameterSets;
 
@@ -19,7 +35,7 @@ pub struct InitSegment {
     pub width: u16,
     /// Picture height in pixels.
     pub height: u16,
-    /// When the file was begun, UTC.
+    /// When the file was begun, UTC. Comes back exactly.
     pub creation_unix_ms: i64,
 }
 
@@ -43,10 +59,22 @@ pub struct FragmentHeader {
     pub sequence_number: u32,
     /// Decode time of the first sample, from the file's start.
     pub base_decode_90k: u64,
-    /// Time of day at `base_decode_90k`, UTC.
+    /// Time of day at `base_decode_90k`, UTC. Comes back exactly from [`MIN_UNIX_MS`] to [`MAX_UNIX_MS`].
     pub unix_ms: i64,
     /// Its samples in decode order.
     pub samples: Vec<Sample>,
+}
+
+impl FragmentHeader {
+    /// Bytes of all samples: what follows the header, up to the next fragment.
+    pub fn sample_bytes(&self) -> u64 {
+        self.samples.iter().map(|sample| u64::from(sample.bytes)).sum()
+    }
+
+    /// Ticks from the first sample's decode time to the next fragment's.
+    pub fn duration_90k(&self) -> u64 {
+        self.samples.iter().map(|sample| u64::from(sample.duration_90k)).sum()
+    }
 }
 
 /// A part of a file that was read.
@@ -54,7 +82,8 @@ pub struct FragmentHeader {
 pub enum Parsed<T> {
     /// More is needed: this many bytes from the part's start at the least.
     Incomplete {
-        /// From the part's start.
+        /// From the part's start; more than there were, and never over the part's bound ([`MAX_INIT_BYTES`],
+        /// [`MAX_FRAGMENT_HEADER_BYTES`]).
         bytes_wanted: usize,
     },
     /// It is whole.
@@ -76,28 +105,5 @@ pub struct Mp4Error {
     pub offset: usize,
 }
 
-/// The init segment.
-pub fn write_init(_init: &InitSegment) -> Bytes {
-    unimplemented!()
-}
-
-/// `prft`, `moof` and the header of `mdat`; the samples' bytes follow.
-pub fn write_fragment_header(_header: &FragmentHeader) -> Bytes {
-    unimplemented!()
-}
-
-/// The init segment at the start of `bytes`.
-///
-/// # Errors
-/// Where it is none.
-pub fn parse_init(_bytes: &[u8]) -> Result<Parsed<InitSegment>, Mp4Error> {
-    unimplemented!()
-}
-
-/// The header of the fragment at the start of `bytes`.
-///
-/// # Errors
-/// Where it is none.
-pub fn parse_fragment_header(_bytes: &[u8]) -> Result<Parsed<FragmentHeader>, Mp4Error> {
-    unimplemented!()
-}
+/// The one track of a file.
+const TRACK_ID: u32 = 1;
