@@ -312,3 +312,26 @@ impl Recorder {
             fragments.iter().map(|fragment| fragment.bytes() as u64).sum::<u64>();
     }
 }
+
+#[cfg(test)]
+impl Recorder {
+    /// What holds between any two calls.
+    pub(super) fn assert_invariants(&self) {
+        for (n, writer) in self.segments.iter().enumerate() {
+            writer.assert_invariants();
+            assert!(writer.is_sealed() || n + 1 == self.segments.len(), "only the last one takes pictures");
+            assert!(writer.id.is_none() || writer.ticket.is_none());
+        }
+        let asked: Vec<u64> = self.segments.iter().filter_map(|writer| writer.ticket).collect();
+        assert!(
+            asked.len() <= 1
+                && asked.iter().all(|ticket| Some(*ticket) == self.disk.opening.map(|o| o.ticket))
+        );
+        if let Some(operation) = self.disk.operation {
+            let first = self.segments.front().and_then(|writer| writer.id);
+            assert_eq!(Some(operation.segment), first, "what is under way is of the first");
+        }
+        assert!(self.closed.len() <= CLOSED_KEPT);
+        assert!(!self.is_over() || (self.segments.is_empty() && self.disk.is_idle()));
+    }
+}
