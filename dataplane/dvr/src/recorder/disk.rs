@@ -23,6 +23,8 @@ pub(super) struct Disk {
     operation: Option<Operation>,
     /// Why it fails; `None` once it has taken something again.
     failure: Option<String>,
+    /// It takes writes, but a sync failed: only a sync tells that it is well again.
+    sync_failed: bool,
     /// Nothing is tried before.
     retry_at: Option<Instant>,
     retry_delay: Duration,
@@ -56,6 +58,7 @@ impl Disk {
             opening: None,
             operation: None,
             failure: None,
+            sync_failed: false,
             retry_at: None,
             retry_delay: RETRY_MIN,
             synced_at: None,
@@ -86,6 +89,7 @@ impl Disk {
 
     fn works(&mut self) {
         self.failure = None;
+        self.sync_failed = false;
         self.retry_delay = RETRY_MIN;
     }
 }
@@ -233,7 +237,9 @@ impl Recorder {
             Ok(taken) if taken as u64 >= wanted => {
                 self.statistics.bytes_written += wanted;
                 self.statistics.fragments += u64::from(first.handle_written());
-                self.disk.works();
+                if !self.disk.sync_failed {
+                    self.disk.works();
+                }
             }
             Ok(taken) => self.fail_file(now, format!("{taken} of {wanted} bytes were written")),
             Err(reason) => self.fail_file(now, reason),
@@ -241,10 +247,15 @@ impl Recorder {
     }
 
     pub(super) fn take_synced(&mut self, now: Instant, segment: SegmentId, result: Result<(), String>) {
-        if self.ends(segment, Kind::Sync)
-            && let Err(reason) = result
-        {
-            self.fail_file(now, reason);
+        if !self.ends(segment, Kind::Sync) {
+            return;
+        }
+        match result {
+            Ok(()) => self.disk.works(),
+            Err(reason) => {
+                self.disk.sync_failed = true;
+                self.fail_file(now, reason);
+            }
         }
     }
 
@@ -277,6 +288,7 @@ impl Recorder {
     fn abandon(&mut self, index: usize) {
         let Some(mut writer) = self.segments.remove(index) else { return };
         let mut tail = writer.abandon();
+        self.intake.is_recorded_until(writer.end_unix_ms());
         let from = tail.iter().position(Fragment::is_keyframe).unwrap_or(tail.len());
         let rest = tail.split_off(from);
         self.count_dropped(&tail);

@@ -78,6 +78,11 @@ impl Intake {
         self.newest = None;
     }
 
+    /// Another segment begins then at the earliest.
+    pub(super) fn is_recorded_until(&mut self, unix_ms: i64) {
+        self.end_unix_ms = self.end_unix_ms.max(unix_ms);
+    }
+
     pub(super) fn newest_recorded_unix_ms(&self) -> Option<i64> {
         self.newest_recorded_unix_ms
     }
@@ -270,7 +275,7 @@ impl Recorder {
         let Some(writer) = self.segments.back_mut() else { return };
         let dropped = writer.drop_newest();
         let end_unix_ms = writer.end_unix_ms();
-        self.intake.end_unix_ms = self.intake.end_unix_ms.max(end_unix_ms);
+        self.intake.is_recorded_until(end_unix_ms);
         let dropped_bytes = dropped.map_or(0, |fragment| fragment.bytes());
         self.statistics.dropped_bytes += dropped_bytes as u64;
         self.begin_dropping();
@@ -288,7 +293,7 @@ impl Recorder {
         if let Some(writer) = self.current_mut() {
             writer.seal();
             let end_unix_ms = writer.end_unix_ms();
-            self.intake.end_unix_ms = self.intake.end_unix_ms.max(end_unix_ms);
+            self.intake.is_recorded_until(end_unix_ms);
         }
         self.intake.held_back_ms = 0;
     }

@@ -246,7 +246,7 @@ impl SegmentWriter {
             Stage::Making => None,
             Stage::Complete { end_unix_ms, .. } | Stage::Final { end_unix_ms, .. } => Some(*end_unix_ms),
         });
-        end.unwrap_or(self.whole.end_unix_ms)
+        end.map_or(self.whole.end_unix_ms, |end| end.max(self.whole.end_unix_ms))
     }
 
     /// The next picture; begins a fragment where none is in the making.
@@ -279,8 +279,11 @@ impl SegmentWriter {
     fn begin(&mut self, presentation_90k: i64, picture: &Picture) {
         self.sequence_number += 1;
         let memory = Rc::new(MemoryFragment::new(self.end_offset));
-        let keyframe =
-            picture.random_access.then_some(Keyframe { unix_ms: picture.unix_ms, offset: self.end_offset });
+        // The times of the index grow, whatever a camera says.
+        let unix_ms = picture.unix_ms.max(self.open.start_unix_ms);
+        let is_later = self.open.keyframes().last().is_none_or(|last| last.unix_ms < unix_ms);
+        let keyframe = Keyframe { unix_ms, offset: self.end_offset };
+        let keyframe = (picture.random_access && is_later).then_some(keyframe);
         self.open.begin(Rc::clone(&memory), keyframe);
         self.fragments.push_back(Fragment {
             memory,
@@ -315,7 +318,7 @@ impl SegmentWriter {
             Next::Unknown { before_unix_ms } => end_unix_ms.min(before_unix_ms),
             Next::Follows { .. } | Next::FollowsReordered => end_unix_ms,
         };
-        let end_unix_ms = end_unix_ms.max(newest_unix_ms);
+        let end_unix_ms = end_unix_ms.max(self.open.newest_unix_ms());
         let index = self.fragments.len() - 1;
         let (header, end_90k) = self.header(index, end_90k);
         let fragment = &mut self.fragments[index];
@@ -352,8 +355,8 @@ impl SegmentWriter {
         let fragment = &self.fragments[index];
         let pictures = fragment.memory.samples.borrow();
         let timing = timing::of(&pictures, self.decode_end_90k, end_90k);
-        let first = pictures.iter().min_by_key(|picture| picture.presentation_90k);
-        let unix_ms = first.map_or(0, |first| {
+        // The first that is decoded was never moved to the beginning of the file, unlike B-pictures before it.
+        let unix_ms = pictures.first().map_or(0, |first| {
             first.unix_ms + (timing.base_decode_90k - first.presentation_90k).div_euclid(90)
         });
         let header = mp4::write_fragment_header(&FragmentHeader {

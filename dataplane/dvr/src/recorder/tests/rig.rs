@@ -297,16 +297,18 @@ impl Rig {
         let known = self.closed.iter().any(|other| other.segment == closed.segment);
         assert!(!known, "closed twice");
         let fragments = read_back(file);
-        let keyframes: Vec<(u64, i64)> = fragments
-            .iter()
-            .filter(|fragment| fragment.pictures[0].sync)
-            .map(|fragment| (fragment.offset, fragment.pictures[0].unix_ms))
-            .collect();
-        assert_eq!(keyframes.len(), closed.keyframes.len());
-        for ((offset, unix_ms), keyframe) in keyframes.into_iter().zip(&closed.keyframes) {
-            assert_eq!(offset, keyframe.offset);
-            assert!((unix_ms - keyframe.unix_ms).abs() <= 20, "{unix_ms} and {}", keyframe.unix_ms);
+        assert!(closed.keyframes.windows(2).all(|pair| pair[0].unix_ms < pair[1].unix_ms));
+        let mut keyframes = closed.keyframes.iter().peekable();
+        let mut newest = i64::MIN;
+        for fragment in fragments.iter().filter(|fragment| fragment.pictures[0].sync) {
+            let unix_ms = fragment.pictures[0].unix_ms.max(closed.start_unix_ms);
+            match keyframes.next_if(|keyframe| keyframe.offset == fragment.offset) {
+                Some(keyframe) => assert!((unix_ms - keyframe.unix_ms).abs() <= 1, "{unix_ms}, {keyframe:?}"),
+                None => assert!(unix_ms <= newest, "not in the index: {fragment:?}"),
+            }
+            newest = newest.max(unix_ms);
         }
+        assert_eq!(keyframes.next(), None, "no such fragment");
         if let Some(last) = fragments.last() {
             let end = last.offset + last.header_len() + last.header.sample_bytes();
             assert_eq!(end, closed.bytes, "a whole fragment at the end");
