@@ -68,6 +68,23 @@ pub enum Place {
     NotYet,
 }
 
+impl MemoryFragment {
+    /// Begins at `offset`, with nothing in it yet.
+    pub fn new(offset: u64) -> Self {
+        Self { offset, samples: RefCell::default(), end_offset: Cell::new(None) }
+    }
+
+    /// A picture more, in decode order.
+    pub(crate) fn push(&self, sample: MemorySample) {
+        self.samples.borrow_mut().push(sample);
+    }
+
+    /// Nothing is added any more; the next one begins at `end_offset`.
+    pub(crate) fn complete(&self, end_offset: u64) {
+        self.end_offset.set(Some(end_offset));
+    }
+}
+
 impl OpenSegment {
     /// Nothing in it yet.
     pub fn new(start_unix_ms: i64, parameter_sets: Rc<ParameterSets>) -> Self {
@@ -130,8 +147,62 @@ impl OpenSegment {
         }
     }
 
-    /// Nothing is added any more; what is not in the file is forgotten once nobody plays it.
+    /// Nothing is added any more; what is in memory is written yet.
     pub(crate) fn close(&self) {
         self.closed.set(true);
+    }
+
+    /// Nothing is added any more, and what begins at `offset` or behind will never be in the file: it is forgotten once
+    /// nobody plays it. `newest_unix_ms` is the time of the newest picture that is left.
+    pub(crate) fn abandon(&self, offset: u64, newest_unix_ms: i64) {
+        self.closed.set(true);
+        self.keyframes.borrow_mut().retain(|keyframe| keyframe.offset < offset);
+        self.fragments.borrow_mut().retain(|fragment| fragment.offset < offset);
+        self.newest_unix_ms.set(newest_unix_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lanecast_protocol::codec::Codec;
+
+    use super::*;
+
+    fn segment() -> OpenSegment {
+        OpenSegment::new(1000, Rc::new(ParameterSets::new(Codec::H264)))
+    }
+
+    fn fragment(offset: u64, end_offset: Option<u64>) -> Rc<MemoryFragment> {
+        let fragment = MemoryFragment::new(offset);
+        fragment.end_offset.set(end_offset);
+        Rc::new(fragment)
+    }
+
+    #[test]
+    fn a_fragment_is_in_memory_until_it_is_whole_in_the_file() {
+        let segment = segment();
+        segment.begin(fragment(10, Some(20)), Some(Keyframe { unix_ms: 1000, offset: 10 }));
+        segment.begin(fragment(20, None), None);
+        assert!(matches!(segment.place(10), Place::Memory(_)));
+        assert!(matches!(segment.place(20), Place::Memory(_)));
+        assert!(matches!(segment.place(30), Place::NotYet));
+        segment.set_readable(20);
+        assert!(matches!(segment.place(10), Place::File { readable_bytes: 20 }));
+        assert!(matches!(segment.place(20), Place::Memory(_)));
+    }
+
+    #[test]
+    fn what_is_abandoned_is_forgotten_but_for_who_plays_it() {
+        let segment = segment();
+        segment.begin(fragment(10, Some(20)), Some(Keyframe { unix_ms: 1000, offset: 10 }));
+        segment.begin(fragment(20, None), Some(Keyframe { unix_ms: 3000, offset: 20 }));
+        segment.grow(3040);
+        let Place::Memory(played) = segment.place(20) else { panic!("not in memory") };
+        segment.abandon(20, 2960);
+        assert!(segment.is_closed());
+        assert_eq!(segment.keyframes().len(), 1);
+        assert_eq!(segment.newest_unix_ms(), 2960);
+        assert!(matches!(segment.place(20), Place::NotYet));
+        assert_eq!(Rc::strong_count(&played), 1);
     }
 }

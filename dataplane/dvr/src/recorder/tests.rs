@@ -1,0 +1,4 @@
+mod cutting;
+mod failures;
+mod rig;
+mod schedules;
