@@ -80,7 +80,6 @@ pub(super) enum Reading {
 #[derive(Debug)]
 pub(super) struct Walk {
     pub(super) segment: SegmentId,
-    pub(super) start_unix_ms: i64,
     pub(super) codec: Codec,
     extent: Extent,
     parameter_sets: Option<Rc<ParameterSets>>,
@@ -104,14 +103,13 @@ struct Table {
 impl Walk {
     /// Stands nowhere yet.
     pub(super) fn new(located: Located) -> Self {
-        let Located { segment, start_unix_ms, codec, extent } = located;
+        let Located { segment, codec, extent, .. } = located;
         let parameter_sets = match &extent {
             Extent::Open(open) => Some(Rc::clone(&open.parameter_sets)),
             Extent::Closed { .. } => None,
         };
         Self {
             segment,
-            start_unix_ms,
             codec,
             extent,
             parameter_sets,
