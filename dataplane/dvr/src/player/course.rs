@@ -321,18 +321,14 @@ impl Player {
     fn find_next(&mut self, now: Instant) -> Result<Next, Stop> {
         loop {
             let (entry, joins) = match self.look() {
-                Err(Stop::End) if self.course.burst.is_none() && self.following.is_some() => {
-                    if self.course.blocked.is_some() {
-                        self.enter_following();
-                        continue;
-                    }
+                Err(Stop::End) if self.course.burst.is_none() => {
                     (self.following.as_mut().map_or(Err(Stop::End), first_of)?, true)
                 }
                 other => (other?, false),
             };
             let place = self.place(now, &entry, joins);
             if self.is_blocked(&place) {
-                self.pass_over(&entry, &place);
+                self.pass_over(&entry, &place, joins);
                 continue;
             }
             let walk = if joins { &mut self.following } else { &mut self.walk };
@@ -413,7 +409,10 @@ impl Player {
     }
 
     /// A keyframe that is too early for a viewer that is blocked.
-    fn pass_over(&mut self, entry: &Entry, place: &Place) {
+    fn pass_over(&mut self, entry: &Entry, place: &Place, joins: bool) {
+        if joins {
+            self.enter_following();
+        }
         self.course.offset_90k = place.offset_90k;
         self.course.last = Some(last_of(entry, place));
         if let Some(walk) = &mut self.walk {

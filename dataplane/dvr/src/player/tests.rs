@@ -1,8 +1,11 @@
 //! What the player promises, over files in memory and virtual time.
 
 mod archive;
+mod open;
 mod play;
+mod repair;
 mod scene;
+mod segments;
 
 use std::time::Instant;
 

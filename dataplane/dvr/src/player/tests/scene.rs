@@ -34,6 +34,9 @@ pub(super) struct Scene {
     pub(super) latency: Duration,
     pub(super) fail_locate: u32,
     pub(super) fail_reads: bool,
+    /// Every question is answered with the first segment.
+    pub(super) locate_first: bool,
+    pub(super) locates: usize,
     pending: VecDeque<(Instant, Answer)>,
     pub(super) seen: Vec<Seen>,
     pub(super) runs: Vec<(Instant, Run)>,
@@ -66,6 +69,8 @@ impl Scene {
             latency: Duration::ZERO,
             fail_locate: 0,
             fail_reads: false,
+            locate_first: false,
+            locates: 0,
             pending: VecDeque::new(),
             seen: Vec::new(),
             runs: Vec::new(),
@@ -156,11 +161,12 @@ impl Scene {
     }
 
     fn on_locate(&mut self, wanted: Wanted) {
+        self.locates += 1;
         let result = if self.fail_locate > 0 {
             self.fail_locate -= 1;
             Err("the catalogue is busy".to_owned())
         } else {
-            Ok(self.find(wanted))
+            Ok(self.find(if self.locate_first { Wanted::At(i64::MIN) } else { wanted }))
         };
         let answer: Answer = Box::new(move |player, now| player.handle_located(now, result));
         self.pending.push_back((self.now + self.latency, answer));
