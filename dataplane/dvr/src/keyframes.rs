@@ -41,10 +41,9 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<Keyframe>> {
         let offset = take_varint(&mut rest)?;
         let next = match keyframes.last() {
             None => Keyframe { unix_ms: ms, offset },
-            Some(last) => Keyframe {
-                unix_ms: last.unix_ms.checked_add(ms)?,
-                offset: last.offset.checked_add(offset)?,
-            },
+            Some(last) => {
+                Keyframe { unix_ms: last.unix_ms.checked_add(ms)?, offset: last.offset.checked_add(offset)? }
+            }
         };
         if keyframes.len() == KEYFRAMES_MAX || distance(keyframes.last().copied(), next).is_none() {
             return None;

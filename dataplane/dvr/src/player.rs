@@ -388,7 +388,9 @@ impl Player {
     fn accept(&mut self, located: Option<Located>, asked: Asked) -> Accepted {
         let Some(located) = located else { return Accepted::None };
         if located.start_unix_ms <= self.question.newest_unix_ms {
-            self.outputs.push_back(PlayerOutput::Release(located.segment));
+            if self.walk_of(located.segment).is_none() {
+                self.outputs.push_back(PlayerOutput::Release(located.segment));
+            }
             return Accepted::None;
         }
         self.question.newest_unix_ms = located.start_unix_ms;

@@ -1,6 +1,7 @@
 //! What the player promises, over files in memory and virtual time.
 
 mod archive;
+mod chance;
 mod open;
 mod play;
 mod repair;

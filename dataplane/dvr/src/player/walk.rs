@@ -285,7 +285,10 @@ impl Walk {
                     let samples = memory.samples.borrow();
                     if let Some(found) = samples.get(sample) {
                         self.frame_90k = frame_of_memory(&samples).unwrap_or(self.frame_90k);
-                        return Ok((entry_of_memory(&samples[sample..], self.frame_90k), Some(found.clone())));
+                        return Ok((
+                            entry_of_memory(&samples[sample..], self.frame_90k),
+                            Some(found.clone()),
+                        ));
                     }
                     memory.end_offset.get().ok_or_else(|| self.exhausted())?
                 }

@@ -80,12 +80,7 @@ impl Recorded {
                 keyframes: self.keyframes.clone(),
             },
         };
-        Located {
-            segment: self.segment,
-            start_unix_ms: self.start_unix_ms,
-            codec: self.codec,
-            extent,
-        }
+        Located { segment: self.segment, start_unix_ms: self.start_unix_ms, codec: self.codec, extent }
     }
 }
 
@@ -135,8 +130,7 @@ impl Camera {
     }
 
     fn write_fragment(&self, bytes: &mut Vec<u8>, start_unix_ms: i64, decoded: i64, fragment: &[Coded]) {
-        let data: Vec<_> =
-            fragment.iter().map(|&coded| self.sample(start_unix_ms, coded)).collect();
+        let data: Vec<_> = fragment.iter().map(|&coded| self.sample(start_unix_ms, coded)).collect();
         let samples = fragment.iter().zip(&data).enumerate().map(|(index, (coded, data))| Sample {
             bytes: data.len() as u32,
             duration_90k: self.frame_ms as u32 * 90,

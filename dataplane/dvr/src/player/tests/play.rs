@@ -17,14 +17,16 @@ fn a_seek_into_a_gop_sends_all_from_the_keyframe_at_once_and_shows_the_wanted_pi
     let first = &scene.runs[0].1;
     assert_eq!((first.first_packet(), first.rtp_timestamp()), (100, u32::MAX - 500));
     assert!(first.is_random_access());
-    let steps: Vec<_> = scene.seen.windows(2).map(|two| two[1].rtp_timestamp.wrapping_sub(two[0].rtp_timestamp)).collect();
+    let steps: Vec<_> =
+        scene.seen.windows(2).map(|two| two[1].rtp_timestamp.wrapping_sub(two[0].rtp_timestamp)).collect();
     assert!(steps.iter().all(|&step| step == 90), "{steps:?}");
     let (_, newest, at) = scene.player.end();
     assert_eq!(newest, 25 * 90 - 501);
     let end_ms = (at - scene.start).as_millis() as u64;
     assert!(end_ms <= 2, "paced, so not all at once: {end_ms} ms");
     scene.run(1000);
-    let behind: Vec<_> = scene.seen[26..].iter().map(|seen| (seen.at_ms, seen.rtp_timestamp, seen.unix_ms - START)).collect();
+    let behind: Vec<_> =
+        scene.seen[26..].iter().map(|seen| (seen.at_ms, seen.rtp_timestamp, seen.unix_ms - START)).collect();
     for (n, &seen) in (1..).zip(&behind) {
         assert_eq!(seen, (end_ms + 40 * n, newest + 3600 * n as u32, 5000 + 40 * n as i64));
     }
@@ -118,7 +120,15 @@ fn speed_changes_keep_position_and_timestamps() {
 #[test]
 fn a_speed_that_nobody_can_play_becomes_one_that_somebody_can() {
     let mut scene = Scene::playing(origin(), minutes(Camera::default(), 1), START, 1.0);
-    for (asked, got) in [(100.0, 16.0), (f64::INFINITY, 16.0), (0.1, 0.25), (-3.0, 0.0), (f64::NAN, 0.0), (2.0, 2.0), (f64::NAN, 2.0)] {
+    for (asked, got) in [
+        (100.0, 16.0),
+        (f64::INFINITY, 16.0),
+        (0.1, 0.25),
+        (-3.0, 0.0),
+        (f64::NAN, 0.0),
+        (2.0, 2.0),
+        (f64::NAN, 2.0),
+    ] {
         scene.player.set_speed(scene.now, asked);
         assert_eq!(scene.player.speed(), got);
     }

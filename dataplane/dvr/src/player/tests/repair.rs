@@ -54,7 +54,12 @@ fn a_refresh_works_at_every_speed_and_in_a_pause() {
 
 #[test]
 fn refreshes_in_succession_do_not_confuse() {
-    let mut scene = Scene::playing(origin(), minutes(Camera { key_bytes: 300_000, ..Camera::default() }, 1), START + 5000, 1.0);
+    let mut scene = Scene::playing(
+        origin(),
+        minutes(Camera { key_bytes: 300_000, ..Camera::default() }, 1),
+        START + 5000,
+        1.0,
+    );
     for _ in 0..40 {
         scene.player.refresh(scene.now);
         scene.run(3);
@@ -120,7 +125,10 @@ fn packets_of_the_last_two_seconds_can_be_sent_again() {
     let (_, last) = scene.runs.last().unwrap();
     let newest = last.first_in_order() + u64::from(last.packets()) - 1;
     let (bytes, rtp_timestamp) = scene.player.packet_in_order(newest).unwrap();
-    assert_eq!((bytes, rtp_timestamp), (last.packet(usize::from(last.packets()) - 1).unwrap(), last.rtp_timestamp()));
+    assert_eq!(
+        (bytes, rtp_timestamp),
+        (last.packet(usize::from(last.packets()) - 1).unwrap(), last.rtp_timestamp())
+    );
     assert!(scene.player.packet_in_order(newest + 1).is_none());
     for (at, run) in &scene.runs {
         let age = scene.now - *at;
@@ -138,7 +146,8 @@ fn what_is_kept_to_be_sent_again_is_bounded_in_bytes() {
     let camera = Camera { picture_bytes: 60_000, ..Camera::default() };
     let mut scene = Scene::playing(origin(), minutes(camera, 1), START, 1.0);
     scene.run(5000);
-    let kept = scene.runs.iter().filter(|(_, run)| scene.player.packet_in_order(run.first_in_order()).is_some());
+    let kept =
+        scene.runs.iter().filter(|(_, run)| scene.player.packet_in_order(run.first_in_order()).is_some());
     let bytes: usize = kept.map(|(_, run)| run.bytes().len()).sum();
     assert!((400_000..=super::super::outbox::HISTORY_BYTES).contains(&bytes), "{bytes}");
 }
@@ -149,7 +158,10 @@ fn pictures_out_of_order_have_no_number_among_those_in_order() {
     let mut scene = Scene::playing(origin(), vec![camera.record(1, START, 490)], START, 1.0);
     scene.run(1500);
     for (_, run) in scene.runs.iter().rev().take(20).filter(|(_, run)| !run.is_out_of_order()) {
-        assert_eq!(scene.player.packet_in_order(run.first_in_order()), Some((run.packet(0).unwrap(), run.rtp_timestamp())));
+        assert_eq!(
+            scene.player.packet_in_order(run.first_in_order()),
+            Some((run.packet(0).unwrap(), run.rtp_timestamp()))
+        );
     }
 }
 

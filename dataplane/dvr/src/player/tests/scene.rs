@@ -45,6 +45,7 @@ pub(super) struct Scene {
     pub(super) reads: usize,
     pub(super) buffered_max: usize,
     rtp_of_key: Option<u32>,
+    newest_rtp: Option<u32>,
 }
 
 impl Scene {
@@ -79,6 +80,7 @@ impl Scene {
             reads: 0,
             buffered_max: 0,
             rtp_of_key: None,
+            newest_rtp: None,
         }
     }
 
@@ -146,6 +148,12 @@ impl Scene {
         self.seen.iter().map(|seen| seen.unix_ms - super::archive::START).collect()
     }
 
+    /// Nothing will ever happen, although something should.
+    pub(super) fn is_stuck(&self) -> bool {
+        let waits = self.is_waiting() || self.player.poll_timeout().is_some() || self.is_over();
+        !waits && self.player.speed() > 0.0
+    }
+
     /// Does what the player wants now.
     pub(super) fn serve(&mut self) {
         while let Some(output) = self.player.poll_output() {
@@ -196,6 +204,11 @@ impl Scene {
         if let Some((_, last)) = self.runs.last() {
             assert_eq!(run.first_packet(), last.first_packet() + u64::from(last.packets()));
             assert!(run.first_in_order() >= last.first_in_order());
+        }
+        if !run.is_out_of_order() {
+            let ahead = self.newest_rtp.map_or(0, |newest| run.rtp_timestamp().wrapping_sub(newest) as i32);
+            assert!(ahead >= 0, "a timestamp goes back by {ahead}");
+            self.newest_rtp = Some(run.rtp_timestamp());
         }
         if run.is_random_access() {
             self.rtp_of_key = Some(run.rtp_timestamp());

@@ -123,7 +123,10 @@ fn a_catalogue_that_cannot_answer_ends_a_seek_and_is_asked_again_in_mid_play() {
     let mut scene = Scene::playing(origin(), minutes(Camera::default(), 2), START + 50_000, 1.0);
     scene.fail_locate = 100;
     scene.run(20_000);
-    assert!(scene.has(|event| matches!(event, PlayerOutput::Live)), "rather than a picture that stands still");
+    assert!(
+        scene.has(|event| matches!(event, PlayerOutput::Live)),
+        "rather than a picture that stands still"
+    );
 }
 
 #[test]
@@ -184,7 +187,9 @@ fn other_parameter_sets_are_told_before_the_first_run_that_needs_them() {
                             assert_eq!(run.is_random_access(), *runs == 0);
                             if *runs == 0 {
                                 let first = run.packet(0).unwrap();
-                                assert!(first.windows(8).any(|bytes| camera.parameter_sets().iter().any(|set| set.starts_with(bytes))));
+                                assert!(first.windows(8).any(|bytes| {
+                                    camera.parameter_sets().iter().any(|set| set.starts_with(bytes))
+                                }));
                             }
                             *runs += 1;
                         }
@@ -246,7 +251,12 @@ fn a_read_that_fails_is_damage_before_and_in_play() {
     assert_eq!((damaged(&scene), released(&scene)), (vec![1, 2, 3], vec![1, 2, 3]));
     assert!(scene.has(|event| matches!(event, PlayerOutput::Nothing)));
 
-    let mut scene = Scene::playing(origin(), minutes(Camera { picture_bytes: 20_000, ..Camera::default() }, 2), START, 1.0);
+    let mut scene = Scene::playing(
+        origin(),
+        minutes(Camera { picture_bytes: 20_000, ..Camera::default() }, 2),
+        START,
+        1.0,
+    );
     scene.fail_reads = true;
     scene.run(10_000);
     assert_eq!(damaged(&scene), [1, 2]);
