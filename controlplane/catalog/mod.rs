@@ -208,6 +208,17 @@ impl Catalog {
         answer.await.map_err(|_| CatalogError::Busy)?
     }
 
+    /// Whether anything of a stream is recorded at this time (UTC ms) or later: whether [`Catalog::locate`] would find a
+    /// segment.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has(&self, source_id: &SourceId, unix_ms: i64) -> Result<bool, CatalogError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Has(source_id.clone(), unix_ms, reply))?;
+        answer.await.map_err(|_| CatalogError::Busy)?
+    }
+
     /// Removes whole segments inside `from..to` (UTC ms); never the one that is written.
     ///
     /// # Errors

@@ -403,6 +403,12 @@ impl Recordings {
         search.unwrap_or(Search::GoOn(wanted))
     }
 
+    /// True if there is a row at this time or later.
+    pub(super) fn has(&self, source_id: &SourceId, unix_ms: i64) -> rusqlite::Result<bool> {
+        let Some(number) = self.streams.number(source_id) else { return Ok(false) };
+        Ok(self.candidate(number, Wanted::At(unix_ms))?.is_some())
+    }
+
     fn candidate(&self, number: u32, wanted: Wanted) -> rusqlite::Result<Option<Segment>> {
         match wanted {
             Wanted::At(time) => {

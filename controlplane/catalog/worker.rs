@@ -30,6 +30,7 @@ pub(super) enum Request {
     Locate(Locate),
     Damaged(SegmentId, String),
     Timeline(SourceId, i64, i64, oneshot::Sender<Result<Vec<Span>, CatalogError>>),
+    Has(SourceId, i64, oneshot::Sender<Result<bool, CatalogError>>),
     Remove(SourceId, i64, i64, oneshot::Sender<Result<Freed, CatalogError>>),
 }
 
@@ -193,6 +194,10 @@ impl Worker {
             Request::Locate(locate) => self.locate(locate),
             Request::Damaged(segment, reason) => self.recordings.damaged(segment, &reason),
             Request::Timeline(source_id, from, to, reply) => self.begin_timeline(&source_id, from, to, reply),
+            Request::Has(source_id, time, reply) => {
+                let has = self.recordings.has(&source_id, time).map_err(|error| self.recordings.explain(&error));
+                answer(reply, has);
+            }
             Request::Remove(source_id, from, to, reply) => self.begin_removal(&source_id, from, to, reply),
         }
     }
