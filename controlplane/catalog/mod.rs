@@ -8,6 +8,8 @@
 //! [`streams`] as its memory; [`recovery`] reads what a file really has, for a start after a crash and for [`rebuild`].
 
 mod database;
+#[cfg(test)]
+mod fixture;
 mod folder;
 mod key;
 mod outbox;
@@ -16,6 +18,8 @@ mod recordings;
 mod recovery;
 mod retention;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod worker;
 

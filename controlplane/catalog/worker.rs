@@ -195,7 +195,8 @@ impl Worker {
             Request::Damaged(segment, reason) => self.recordings.damaged(segment, &reason),
             Request::Timeline(source_id, from, to, reply) => self.begin_timeline(&source_id, from, to, reply),
             Request::Has(source_id, time, reply) => {
-                let has = self.recordings.has(&source_id, time).map_err(|error| self.recordings.explain(&error));
+                let has =
+                    self.recordings.has(&source_id, time).map_err(|error| self.recordings.explain(&error));
                 answer(reply, has);
             }
             Request::Remove(source_id, from, to, reply) => self.begin_removal(&source_id, from, to, reply),
