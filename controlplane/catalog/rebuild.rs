@@ -172,3 +172,174 @@ const ASIDE: &str = ".damaged";
 const ASIDE_LOG: &str = ".damaged-wal";
 /// Segments written in one transaction.
 const BATCH: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use lanecast_shard::Wanted;
+
+    use super::super::fixture::{Film, MIDNIGHT, MINUTE, Place, text};
+    use super::super::{Catalog, Span, Summary};
+    use super::*;
+    use crate::source_id::SourceId;
+
+    const DAY: i64 = 24 * 60 * MINUTE;
+
+    /// Two streams over two days, with a gap; one file was being written.
+    fn recorded(place: &Place) {
+        let catalog = place.open();
+        for minute in [0, 1, 2, 10] {
+            place.record(&catalog, &text("front door"), MIDNIGHT + minute * MINUTE, 30);
+            place.record(&catalog, &SourceId::Number(7), MIDNIGHT + DAY - 2 * MINUTE + minute * MINUTE, 30);
+        }
+        let film = Film::new(MIDNIGHT + 11 * MINUTE, 9);
+        let (_, file) = place.begin(&catalog, &text("front door"), film.start);
+        file.write_all_at(&film.bytes[..film.bytes.len() - 7], 0).unwrap();
+        place.begin(&catalog, &text("front door"), MIDNIGHT + 12 * MINUTE);
+        catalog.close();
+    }
+
+    async fn seen(catalog: &Catalog) -> Vec<(Vec<Span>, Summary)> {
+        let mut seen = Vec::new();
+        for source_id in [text("front door"), SourceId::Number(7), text("7")] {
+            let timeline = catalog.timeline(&source_id, i64::MIN, i64::MAX).await.unwrap();
+            seen.push((timeline, catalog.summary(&source_id)));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_rebuild_finds_what_the_catalogue_had_and_another_the_same() {
+        let (mended, place) = (Place::new(), Place::new());
+        for place in [&mended, &place] {
+            recorded(place);
+        }
+        let expected = seen(&mended.open()).await;
+        for _ in 0..2 {
+            assert_eq!(super::super::rebuild(&place.settings()).unwrap(), 9);
+            let catalog = place.open();
+            assert_eq!(seen(&catalog).await, expected);
+            let found = place.locate(&catalog, &text("front door"), Wanted::At(MIDNIGHT + MINUTE)).unwrap();
+            assert_eq!(found.closed.unwrap().keyframes, Film::new(MIDNIGHT + MINUTE, 30).keyframes);
+            catalog.close();
+        }
+        let strays: Vec<_> = names(&place).into_iter().filter(|name| name.starts_with("catalog")).collect();
+        assert_eq!(strays, ["catalog.lock", "catalog.sqlite"]);
+    }
+
+    fn names(place: &Place) -> Vec<String> {
+        let entries = std::fs::read_dir(place.folder()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ours_is_skipped_and_stays() {
+        let place = Place::new();
+        recorded(&place);
+        let day = place.folder().join(&place.files()[0]).parent().unwrap().to_owned();
+        let stream = day.parent().unwrap().to_owned();
+        let foreign = [
+            place.folder().join("readme.txt"),
+            stream.join("notes.mp4"),
+            day.join("holiday.mp4"),
+            day.join("2026-09-22T05-00-00.000Z.mp4"),
+            // Ours, but of another day.
+            day.join("2026-09-23T05-00-00.000Z.mp4"),
+        ];
+        for path in &foreign {
+            std::fs::write(path, "of somebody else").unwrap();
+        }
+        std::fs::create_dir(day.join("2026-09-22T06-00-00.000Z.mp4")).unwrap();
+        nix::unistd::mkfifo(&day.join("2026-09-22T07-00-00.000Z.mp4"), nix::sys::stat::Mode::S_IRWXU)
+            .unwrap();
+        std::fs::create_dir_all(place.folder().join("lost+found/2026-09-22")).unwrap();
+        std::fs::create_dir(place.folder().join("broken")).unwrap();
+        std::fs::write(place.folder().join("broken/stream.json"), "{").unwrap();
+        assert_eq!(super::super::rebuild(&place.settings()).unwrap(), 9);
+        for path in &foreign {
+            assert_eq!(std::fs::read(path).unwrap(), b"of somebody else");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_was_copied_is_not_a_second_stream() {
+        let place = Place::new();
+        recorded(&place);
+        let front = names(&place).into_iter().find(|name| name.starts_with("front")).unwrap();
+        let copy = place.folder().join("zz copy");
+        std::fs::create_dir(&copy).unwrap();
+        let original = place.folder().join(front).join("stream.json");
+        std::fs::copy(original, copy.join("stream.json")).unwrap();
+        assert_eq!(super::super::rebuild(&place.settings()).unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn a_catalogue_that_cannot_be_used_is_set_aside_and_made_anew() {
+        let expected = {
+            let place = Place::new();
+            recorded(&place);
+            seen(&place.open()).await
+        };
+        let page = 4096;
+        let spoil: [&dyn Fn(&mut Vec<u8>); 6] = [
+            &|bytes| *bytes = b"no database at all, ".repeat(1000),
+            &|bytes| bytes.truncate(page * 2),
+            &|bytes| bytes.truncate(100),
+            &|bytes| bytes.clear(),
+            &|bytes| bytes[page..].fill(0xff),
+            &|bytes| bytes[..20].fill(0),
+        ];
+        for (index, spoil) in spoil.iter().enumerate() {
+            let place = Place::new();
+            recorded(&place);
+            let path = place.folder().join("catalog.sqlite");
+            let mut bytes = std::fs::read(&path).unwrap();
+            spoil(&mut bytes);
+            std::fs::write(&path, &bytes).unwrap();
+            let catalog = place.open();
+            assert_eq!(seen(&catalog).await, expected, "{index}");
+            if !bytes.is_empty() {
+                assert!(names(&place).contains(&"catalog.sqlite.damaged".into()), "{index}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_with_other_tables_is_not_ours() {
+        let place = Place::new();
+        std::fs::create_dir(place.folder()).unwrap();
+        let connection = rusqlite::Connection::open(place.folder().join("catalog.sqlite")).unwrap();
+        connection.execute_batch("CREATE TABLE streams (x); PRAGMA user_version = 1").unwrap();
+        drop(connection);
+        let catalog = place.open();
+        place.record(&catalog, &text("a"), MIDNIGHT, 1);
+        assert!(place.locate(&catalog, &text("a"), Wanted::At(MIDNIGHT)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_catalogue_that_is_not_there_is_made_anew() {
+        let place = Place::new();
+        recorded(&place);
+        let path = place.folder().join("catalog.sqlite");
+        let before = seen(&place.open()).await;
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(seen(&place.open()).await, before);
+    }
+
+    #[tokio::test]
+    async fn damage_that_is_met_while_it_is_used_is_mended_by_the_next_start() {
+        let place = Place::new();
+        recorded(&place);
+        let folder = Folder::open(&place.folder()).unwrap();
+        folder.ask_for_rebuild();
+        drop(folder);
+        drop(place.open());
+        let asides: Vec<_> = names(&place).into_iter().filter(|name| name.ends_with(".damaged")).collect();
+        assert_eq!(asides.len(), 1);
+        assert!(!names(&place).contains(&"catalog.sqlite.rebuild".into()));
+    }
+}

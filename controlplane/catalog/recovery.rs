@@ -226,27 +226,38 @@ impl Fragment {
         self.keyframe_unix_ms.map(|unix_ms| Keyframe { unix_ms, offset: self.offset })
     }
 
-    /// Every picture is a chain of NAL units that ends where the picture does.
+    /// Every picture is a chain of NAL units that ends where the picture does, and none of them ends in nothing.
     fn is_written(&self, file: &File) -> io::Result<bool> {
         let mut offset = self.offset + self.header_bytes;
         for sample in &self.samples {
             let end = offset + u64::from(sample.bytes);
             while offset < end {
-                let mut length = [0; 4];
-                if end - offset < 4 || file.read_exact_at(&mut length, offset).is_err() {
-                    return Ok(false);
+                match nal_end(file, offset, end)? {
+                    Some(nal_end) => offset = nal_end,
+                    None => return Ok(false),
                 }
-                match u32::from_be_bytes(length) {
-                    0 => return Ok(false),
-                    length => offset += 4 + u64::from(length),
-                }
-            }
-            if offset != end {
-                return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+/// The end of the NAL unit at `offset`, if it has one at or before `end` and was written up to there.
+fn nal_end(file: &File, offset: u64, end: u64) -> io::Result<Option<u64>> {
+    let mut length = [0; 4];
+    if end - offset < 4 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut length, offset)?;
+    let length = u64::from(u32::from_be_bytes(length));
+    let nal_end = offset + 4 + length;
+    if length == 0 || nal_end > end {
+        return Ok(None);
+    }
+    let mut last = [0; ZEROS_MAX];
+    let last = &mut last[..ZEROS_MAX.min(usize::try_from(length).unwrap_or(ZEROS_MAX))];
+    file.read_exact_at(last, nal_end - last.len() as u64)?;
+    Ok(last.iter().any(|byte| *byte != 0).then_some(nal_end))
 }
 
 /// The end of the picture that is shown last.
@@ -326,5 +337,164 @@ const FIRST_READ: usize = 4096;
 const HEADER_BYTES_MAX: usize = 1 << 20;
 /// What may be of an init segment.
 const INIT_BYTES_MAX: u64 = HEADER_BYTES_MAX as u64;
+/// A NAL unit ends in a byte that is not zero (H.264 and H.265, section 7.4.1 and 7.4.2.1); some cameras pad. What was not
+/// written is zero by the page.
+const ZEROS_MAX: usize = 64;
 /// Keyframes of quiet scenes differ much.
 const TORN_SLACK: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
+
+    use lanecast_shard::Wanted;
+    use tempfile::TempDir;
+
+    use super::super::fixture::{Film, MIDNIGHT, MINUTE, Place, text};
+    use super::*;
+
+    fn stored(bytes: &[u8]) -> (TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.mp4");
+        std::fs::write(&path, bytes).unwrap();
+        (directory, path)
+    }
+
+    fn playable(found: Found) -> Contents {
+        match found {
+            Found::Playable(contents) => contents,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_whole_file_stays_as_it_is() {
+        let film = Film::new(MIDNIGHT, 5);
+        let (_directory, path) = stored(&film.bytes);
+        let contents = playable(mend(&path).unwrap());
+        assert_eq!(contents.keyframes, film.keyframes);
+        assert_eq!((contents.end_unix_ms, contents.bytes), (film.end_unix_ms(), film.bytes.len() as u64));
+        assert_eq!((contents.codec, contents.tail), (Codec::H264, None));
+        assert_eq!(std::fs::read(path).unwrap(), film.bytes);
+    }
+
+    #[test]
+    fn wherever_a_file_is_torn_its_whole_fragments_stay() {
+        let film = Film::new(MIDNIGHT, 2);
+        for length in 0..=film.bytes.len() {
+            let (_directory, path) = stored(&film.bytes[..length]);
+            let whole = film.ends[1..].iter().filter(|end| **end <= length).count();
+            match mend(&path).unwrap() {
+                Found::Playable(contents) => {
+                    assert_eq!(contents.keyframes, film.keyframes[..whole], "{length}");
+                    assert_eq!(contents.bytes, film.ends[whole] as u64, "{length}");
+                    assert_eq!(path.metadata().unwrap().len(), contents.bytes);
+                }
+                Found::Empty => assert!(whole == 0 && !path.exists(), "{length}"),
+                // A few bytes that might be anybody's.
+                Found::Foreign(_) => assert!((1..8).contains(&length) && path.exists(), "{length}"),
+                Found::Gone => panic!("{length}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_fragment_that_was_never_written_is_not_whole() {
+        let film = Film::new(MIDNIGHT, 3);
+        for (zeros, whole) in [(1, 3), (66, 2), (140, 2), (220, 2)] {
+            let mut bytes = film.bytes.clone();
+            let length = bytes.len();
+            bytes[length - zeros..].fill(0);
+            let (_directory, path) = stored(&bytes);
+            assert_eq!(playable(mend(&path).unwrap()).bytes, film.ends[whole] as u64, "{zeros}");
+        }
+    }
+
+    #[test]
+    fn zeros_behind_the_last_fragment_are_cut_off() {
+        let film = Film::new(MIDNIGHT, 3);
+        let mut bytes = film.bytes.clone();
+        bytes.resize(bytes.len() + 5000, 0);
+        let (_directory, path) = stored(&bytes);
+        playable(mend(&path).unwrap());
+        assert_eq!(std::fs::read(path).unwrap(), film.bytes);
+    }
+
+    #[test]
+    fn no_flipped_bit_is_a_panic_or_a_loop() {
+        let film = Film::new(MIDNIGHT, 2);
+        let (_directory, path) = stored(&film.bytes);
+        let file = folder::open_regular(&path, true).unwrap();
+        for bit in 0..film.bytes.len() * 8 {
+            let (at, byte) = (bit / 8, film.bytes[bit / 8]);
+            file.write_all_at(&[byte ^ 1 << (bit % 8)], at as u64).unwrap();
+            if let Found::Playable(contents) = examine(&file).unwrap() {
+                assert!(contents.bytes <= film.bytes.len() as u64 && !contents.keyframes.is_empty());
+            }
+            file.write_all_at(&[byte], at as u64).unwrap();
+        }
+    }
+
+    #[test]
+    fn foreign_files_stay_where_they_are() {
+        let film = Film::new(MIDNIGHT, 2);
+        let foreign: [&[u8]; 5] =
+            [b"x", b"not a film at all", &[0; 10_000], &[0xff; 10_000], &film.bytes[film.ends[0]..]];
+        for bytes in foreign {
+            let (_directory, path) = stored(bytes);
+            assert!(matches!(mend(&path).unwrap(), Found::Foreign(_)));
+            assert!(matches!(mend_unknown(&path).unwrap(), Found::Foreign(_)));
+            assert_eq!(std::fs::read(path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_damaged_middle_of_a_file_that_nobody_wrote_to_is_not_cut() {
+        let film = Film::new(MIDNIGHT, 5);
+        let mut bytes = film.bytes.clone();
+        bytes[film.ends[2] + 4] ^= 0x20;
+        let (_directory, path) = stored(&bytes);
+        let contents = playable(mend_unknown(&path).unwrap());
+        assert_eq!(contents.bytes, film.ends[2] as u64);
+        assert_eq!(std::fs::read(path).unwrap(), bytes);
+    }
+
+    #[tokio::test]
+    async fn a_start_mends_what_was_being_written_and_touches_nothing_else() {
+        let place = Place::new();
+        let catalog = place.open();
+        place.record(&catalog, &text("a"), MIDNIGHT, 30);
+        let film = Film::new(MIDNIGHT + MINUTE, 9);
+        let (torn, file) = place.begin(&catalog, &text("a"), film.start);
+        file.write_all_at(&film.bytes[..film.bytes.len() - 7], 0).unwrap();
+        // Of these nothing reached the disk, or something that is not ours.
+        place.begin(&catalog, &text("empty"), MIDNIGHT);
+        let (_, foreign) = place.begin(&catalog, &text("foreign"), MIDNIGHT);
+        foreign.write_all_at(&[7; 100], 0).unwrap();
+        let (_, gone) = place.begin(&catalog, &text("gone"), MIDNIGHT);
+        drop(gone);
+        catalog.close();
+        let files = place.files();
+        let of = |name: &str| place.folder().join(files.iter().find(|file| file.starts_with(name)).unwrap());
+        std::fs::remove_file(of("gone")).unwrap();
+        // A closed file is not read, so what is in it does not matter here.
+        let closed = place.folder().join(&files[0]);
+        let length = closed.metadata().unwrap().len();
+        std::fs::write(&closed, vec![b'x'; length as usize]).unwrap();
+
+        let catalog = place.open();
+        let found = place.locate(&catalog, &text("a"), Wanted::At(film.start)).unwrap();
+        let extent = found.closed.unwrap();
+        assert_eq!((found.segment, extent.bytes), (torn, film.ends[8] as u64));
+        assert_eq!(extent.keyframes, film.keyframes[..8]);
+        assert_eq!(extent.end_unix_ms, film.start + 16_000);
+        assert_eq!(catalog.summary(&text("a")).segments, 2);
+        for name in ["empty", "foreign", "gone"] {
+            assert_eq!(catalog.summary(&text(name)), super::super::Summary::default());
+        }
+        assert_eq!(std::fs::read(of("foreign")).unwrap(), [7; 100]);
+        assert_eq!(std::fs::read(closed).unwrap(), vec![b'x'; length as usize]);
+        assert_eq!(place.files().len(), 3);
+    }
+}
