@@ -12,6 +12,8 @@ mod database;
 mod fixture;
 mod folder;
 mod key;
+#[cfg(test)]
+mod measure;
 mod outbox;
 mod rebuild;
 mod recordings;
