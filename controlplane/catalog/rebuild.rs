@@ -86,21 +86,21 @@ impl Rebuild<'_> {
         }
         let number = self.database.add_stream(&source_id, stream_folder);
         let number = number.map_err(|error| self.database.explain(&error))?;
-        for day in folder::folder_names(&path).map_err(|error| folder::file_error(&path, &error))? {
-            self.walk_day(number, &path.join(day))?;
-        }
-        Ok(())
+        let days = folder::folder_names(&path).unwrap_or_else(|error| {
+            skip(&path, &error.to_string());
+            Vec::new()
+        });
+        days.iter().try_for_each(|day| self.walk_day(number, &path.join(day)))
     }
 
     fn walk_day(&mut self, number: u32, day: &Path) -> Result<(), CatalogError> {
-        let mut keys = Vec::new();
-        for entry in std::fs::read_dir(day).map_err(|error| folder::file_error(day, &error))? {
-            let path = entry.map_err(|error| folder::file_error(day, &error))?.path();
-            match key_of(number, day, &path) {
-                Some(key) => keys.push((key, path)),
-                None => skip(&path, "its name and place are not those of a recording"),
+        let mut keys = match keys_in(number, day) {
+            Ok(keys) => keys,
+            Err(error) => {
+                skip(day, &error.to_string());
+                return Ok(());
             }
-        }
+        };
         keys.sort_unstable();
         for (key, path) in keys {
             self.take(key, &path)?;
@@ -136,6 +136,19 @@ impl Rebuild<'_> {
         self.pending.clear();
         Ok(())
     }
+}
+
+/// The files of a day that may be ours.
+fn keys_in(number: u32, day: &Path) -> io::Result<Vec<(Key, PathBuf)>> {
+    let mut keys = Vec::new();
+    for entry in std::fs::read_dir(day)? {
+        let path = entry?.path();
+        match key_of(number, day, &path) {
+            Some(key) => keys.push((key, path)),
+            None => skip(&path, "its name and place are not those of a recording"),
+        }
+    }
+    Ok(keys)
 }
 
 /// The key of a file by its name, if that stands in the folder of its day.
@@ -285,20 +298,20 @@ mod tests {
             seen(&place.open()).await
         };
         let page = 4096;
-        let spoil: [&dyn Fn(&mut Vec<u8>); 6] = [
-            &|bytes| *bytes = b"no database at all, ".repeat(1000),
-            &|bytes| bytes.truncate(page * 2),
-            &|bytes| bytes.truncate(100),
-            &|bytes| bytes.clear(),
-            &|bytes| bytes[page..].fill(0xff),
-            &|bytes| bytes[..20].fill(0),
-        ];
-        for (index, spoil) in spoil.iter().enumerate() {
+        let spoil = |index: u32, bytes: &mut Vec<u8>| match index {
+            0 => *bytes = b"no database at all, ".repeat(1000),
+            1 => bytes.truncate(page * 2),
+            2 => bytes.truncate(100),
+            3 => bytes.clear(),
+            4 => bytes[page..].fill(0xff),
+            _ => bytes[..20].fill(0),
+        };
+        for index in 0..6 {
             let place = Place::new();
             recorded(&place);
             let path = place.folder().join("catalog.sqlite");
             let mut bytes = std::fs::read(&path).unwrap();
-            spoil(&mut bytes);
+            spoil(index, &mut bytes);
             std::fs::write(&path, &bytes).unwrap();
             let catalog = place.open();
             assert_eq!(seen(&catalog).await, expected, "{index}");

@@ -3,7 +3,7 @@
 //! Everything is decided by sums that are kept, so a decision costs a look at each stream and no walk through segments. Not
 //! here: how a segment is removed, and how many at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Retention;
@@ -11,14 +11,21 @@ use super::database::Segment;
 use super::streams::{Stream, Streams};
 
 impl Retention {
-    /// The stream whose oldest segment must go. `free_bytes`: of the disk, if that is known.
-    pub(super) fn next(&self, streams: &Streams, now_unix_ms: i64, free_bytes: Option<u64>) -> Option<u32> {
-        let oldest = oldest(streams)?;
+    /// The stream whose oldest segment must go, but none of those whose files cannot be removed at the moment.
+    /// `free_bytes`: of the disk, if that is known.
+    pub(super) fn next(
+        &self,
+        streams: &Streams,
+        but: &BTreeSet<u32>,
+        now_unix_ms: i64,
+        free_bytes: Option<u64>,
+    ) -> Option<u32> {
+        let oldest = oldest(streams, but)?;
         if self.is_too_old(oldest.oldest.as_ref()?, now_unix_ms) || self.is_too_much(streams, free_bytes) {
             return Some(oldest.row.number);
         }
         let bound = self.stream_bytes_max?;
-        let over = |stream: &&Stream| stream.bytes() > bound && stream.oldest.is_some();
+        let over = |stream: &&Stream| stream.bytes() > bound && can_shrink(stream, but);
         streams.iter().find(over).map(|stream| stream.row.number)
     }
 
@@ -41,9 +48,13 @@ impl Retention {
 }
 
 /// The stream with the oldest segment that is not open.
-fn oldest(streams: &Streams) -> Option<&Stream> {
+fn oldest<'a>(streams: &'a Streams, but: &BTreeSet<u32>) -> Option<&'a Stream> {
     let start = |stream: &&Stream| stream.oldest.as_ref().map(Segment::start_unix_ms);
-    streams.iter().filter(|stream| stream.oldest.is_some()).min_by_key(start)
+    streams.iter().filter(|stream| can_shrink(stream, but)).min_by_key(start)
+}
+
+fn can_shrink(stream: &Stream, but: &BTreeSet<u32>) -> bool {
+    stream.oldest.is_some() && !but.contains(&stream.row.number)
 }
 
 /// What removed files will free. Some disks say so only later, and a file that is played is freed after that; without this,
@@ -114,11 +125,12 @@ mod tests {
     }
 
     const DAY: u64 = 86_400;
+    const NONE: BTreeSet<u32> = BTreeSet::new();
 
     #[test]
     fn without_a_bound_everything_stays() {
         let streams = streams(&[(1, 0, u64::MAX >> 1)]);
-        assert_eq!(Retention::default().next(&streams, i64::MAX, Some(0)), None);
+        assert_eq!(Retention::default().next(&streams, &NONE, i64::MAX, Some(0)), None);
         assert!(!Retention::default().is_bounded());
     }
 
@@ -127,36 +139,44 @@ mod tests {
         let streams = streams(&[(1, 100_000, 1), (2, 0, 1)]);
         let retention = Retention { age_max: Some(Duration::from_secs(DAY)), ..Default::default() };
         let day_ms = DAY as i64 * 1000;
-        assert_eq!(retention.next(&streams, day_ms + 60_000, None), None);
-        assert_eq!(retention.next(&streams, day_ms + 60_001, None), Some(2));
-        assert_eq!(retention.next(&streams, i64::MIN, None), None);
+        assert_eq!(retention.next(&streams, &NONE, day_ms + 60_000, None), None);
+        assert_eq!(retention.next(&streams, &NONE, day_ms + 60_001, None), Some(2));
+        assert_eq!(retention.next(&streams, &NONE, i64::MIN, None), None);
     }
 
     #[test]
     fn too_much_of_one_stream_goes_from_that_stream() {
         let streams = streams(&[(1, 0, 10), (2, 5, 100)]);
         let retention = Retention { stream_bytes_max: Some(99), ..Default::default() };
-        assert_eq!(retention.next(&streams, 0, None), Some(2));
+        assert_eq!(retention.next(&streams, &NONE, 0, None), Some(2));
         let retention = Retention { stream_bytes_max: Some(100), ..Default::default() };
-        assert_eq!(retention.next(&streams, 0, None), None);
+        assert_eq!(retention.next(&streams, &NONE, 0, None), None);
     }
 
     #[test]
     fn too_much_in_all_goes_from_the_oldest() {
         let streams = streams(&[(1, 7, 10), (2, 5, 100), (3, 6, 1000)]);
         let retention = Retention { bytes_max: Some(1109), ..Default::default() };
-        assert_eq!(retention.next(&streams, 0, None), Some(2));
+        assert_eq!(retention.next(&streams, &NONE, 0, None), Some(2));
         let retention = Retention { bytes_max: Some(1110), ..Default::default() };
-        assert_eq!(retention.next(&streams, 0, None), None);
+        assert_eq!(retention.next(&streams, &NONE, 0, None), None);
     }
 
     #[test]
     fn too_little_free_disk_takes_the_oldest() {
         let streams = streams(&[(1, 7, 10), (2, 5, 100)]);
         let retention = Retention { free_bytes_min: Some(1000), ..Default::default() };
-        assert_eq!(retention.next(&streams, 0, Some(999)), Some(2));
-        assert_eq!(retention.next(&streams, 0, Some(1000)), None);
-        assert_eq!(retention.next(&streams, 0, None), None);
+        assert_eq!(retention.next(&streams, &NONE, 0, Some(999)), Some(2));
+        assert_eq!(retention.next(&streams, &NONE, 0, Some(1000)), None);
+        assert_eq!(retention.next(&streams, &NONE, 0, None), None);
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_removed_from_does_not_keep_the_others() {
+        let streams = streams(&[(1, 7, 10), (2, 5, 100)]);
+        let retention = Retention { bytes_max: Some(0), stream_bytes_max: Some(0), ..Default::default() };
+        assert_eq!(retention.next(&streams, &BTreeSet::from([2]), 0, None), Some(1));
+        assert_eq!(retention.next(&streams, &BTreeSet::from([1, 2]), 0, None), None);
     }
 
     #[test]

@@ -351,6 +351,31 @@ async fn too_little_free_disk_takes_all_but_what_is_written() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_removed_keeps_no_other_one() {
+    let mut place = Place::new();
+    place.retention.bytes_max = Some(0);
+    let catalog = place.open();
+    let (segment, file) = place.begin(&catalog, &text("a"), MIDNIGHT);
+    let path = place.only_file();
+    let film = Film::new(MIDNIGHT, 1);
+    file.write_all_at(&film.bytes, 0).unwrap();
+    // A folder in its place cannot be unlinked, whoever asks.
+    catalog.timeline(&text("a"), 0, 1).await.unwrap();
+    place.retention = Retention::default();
+    catalog.close();
+    let catalog = place.open();
+    assert_eq!(place.locate(&catalog, &text("a"), Wanted::At(MIDNIGHT)).unwrap().segment, segment);
+    catalog.close();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    place.retention.bytes_max = Some(0);
+    let catalog = place.open();
+    place.record(&catalog, &text("b"), MIDNIGHT + MINUTE, 1);
+    until(&catalog, "the other one goes", |catalog| catalog.summary(&text("b")).segments == 0).await;
+    assert_eq!(catalog.summary(&text("a")).segments, 1);
+}
+
+#[tokio::test]
 async fn a_file_that_is_moved_while_it_is_written_is_told_once() {
     let place = Place::new();
     let catalog = place.open();

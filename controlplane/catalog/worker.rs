@@ -3,7 +3,7 @@
 //! Nothing that it does takes longer than some files' worth, so a seek never waits behind a removal of a month. Not here: what
 //! is done to rows and files.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -101,8 +101,9 @@ pub(super) struct Worker {
     unnoted: Vec<ClosedSegment>,
     retention: Retention,
     disk: DiskSpace,
-    /// The last error of the retention, so that it is told once.
-    retention_error: Option<String>,
+    /// Streams whose oldest file could not be removed, and until when they are left alone.
+    unremovable: BTreeSet<u32>,
+    unremovable_until: Instant,
     pace: Pace,
     next_check: Instant,
     next_retention: Instant,
@@ -126,7 +127,8 @@ impl Worker {
             unnoted: Vec::new(),
             retention,
             disk: DiskSpace::default(),
-            retention_error: None,
+            unremovable: BTreeSet::new(),
+            unremovable_until: now,
             pace,
             next_check: now + pace.check,
             next_retention: now + pace.retention,
@@ -233,7 +235,7 @@ impl Worker {
                 Err(reason)
             }
             Search::GoOn(wanted) => {
-                self.jobs.push_back(Job::Locate(Locate { wanted, ..locate }));
+                self.begin(Job::Locate(Locate { wanted, ..locate }));
                 return;
             }
         };
@@ -262,7 +264,7 @@ impl Worker {
         match self.recordings.timeline(job.next, job.last, job.from_unix_ms, &mut job.spans) {
             Ok(Some(next)) => {
                 job.next = next;
-                self.jobs.push_back(Job::Timeline(job));
+                self.begin(Job::Timeline(job));
             }
             Ok(None) => answer(job.reply, Ok(job.spans.finish())),
             Err(error) => answer(job.reply, Err(self.recordings.explain(&error))),
@@ -281,12 +283,7 @@ impl Worker {
             None => answer(reply, Ok(Freed::default())),
             Some(number) => {
                 let next = Key::nearest(number, from_unix_ms);
-                self.jobs.push_back(Job::Remove(RemoveJob {
-                    next,
-                    to_unix_ms,
-                    freed: Freed::default(),
-                    reply,
-                }));
+                self.begin(Job::Remove(RemoveJob { next, to_unix_ms, freed: Freed::default(), reply }));
             }
         }
     }
@@ -306,9 +303,24 @@ impl Worker {
         match inside.next {
             Some(next) => {
                 job.next = next;
-                self.jobs.push_back(Job::Remove(job));
+                self.begin(Job::Remove(job));
             }
             None => answer(job.reply, Ok(job.freed)),
+        }
+    }
+
+    fn begin(&mut self, job: Job) {
+        if self.jobs.len() < JOBS_MAX {
+            self.jobs.push_back(job);
+            return;
+        }
+        match job {
+            Job::Locate(Locate { shard, request, .. }) => {
+                let result = Err(CatalogError::Busy.to_string());
+                self.outbox.send(Instant::now(), shard, Command::Located { request, result });
+            }
+            Job::Timeline(job) => answer(job.reply, Err(CatalogError::Busy)),
+            Job::Remove(job) => answer(job.reply, Err(CatalogError::Busy)),
         }
     }
 
@@ -344,22 +356,24 @@ impl Worker {
 
     /// Removes what must go, a few files. True if there is more.
     fn retain(&mut self, now: Instant) -> bool {
+        if now >= self.unremovable_until {
+            self.unremovable.clear();
+        }
         for _ in 0..RETENTION_BATCH {
             let free_bytes = self.free_bytes(now);
             let streams = self.recordings.streams();
-            let next = self.retention.next(streams, now_unix_ms(), free_bytes);
+            let next = self.retention.next(streams, &self.unremovable, now_unix_ms(), free_bytes);
             let oldest = next.and_then(|number| streams.get(number)?.oldest);
-            let Some(segment) = oldest else {
-                self.retention_error = None;
-                return false;
-            };
+            let Some(segment) = oldest else { return false };
             match self.recordings.remove(&[segment]) {
                 Ok(freed) => {
                     let after = self.recordings.folder().free_bytes().ok();
                     self.disk.handle_removed(now, freed.bytes, free_bytes, after);
                 }
+                Err(error @ CatalogError::File { .. }) => self.leave_alone(now, segment.key.stream(), &error),
+                // The files may be gone; their rows go later.
                 Err(error) => {
-                    self.tell_once(&error);
+                    warn!(%error, "the removal of old recordings cannot be noted");
                     return false;
                 }
             }
@@ -373,12 +387,13 @@ impl Worker {
         Some(free_bytes.saturating_add(self.disk.promised(now)))
     }
 
-    fn tell_once(&mut self, error: &CatalogError) {
-        let text = error.to_string();
-        if self.retention_error.as_ref() != Some(&text) {
-            error!(error = text, "old recordings cannot be removed");
-            self.retention_error = Some(text);
+    /// A file that cannot be removed keeps no other one; one line tells of them all.
+    fn leave_alone(&mut self, now: Instant, stream: u32, error: &CatalogError) {
+        if self.unremovable.is_empty() {
+            error!(%error, "old recordings cannot be removed");
+            self.unremovable_until = now + UNREMOVABLE_PAUSE;
         }
+        self.unremovable.insert(stream);
     }
 
     fn deliver(&mut self) {
@@ -407,5 +422,9 @@ fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
 
 /// Requests taken in one turn.
 const BATCH: usize = 256;
+/// Jobs of several turns that are under way: the last one would wait for seconds.
+const JOBS_MAX: usize = 256;
+/// How long streams whose files cannot be removed are left alone.
+const UNREMOVABLE_PAUSE: Duration = Duration::from_secs(60);
 /// Files that retention removes in a turn.
 const RETENTION_BATCH: usize = 4;
