@@ -134,6 +134,12 @@ impl Folder {
         self.stream(stream_folder).join(STREAM_FILE).exists()
     }
 
+    /// True if the disk takes nothing, be it by an operator or after an error.
+    pub(super) fn is_read_only(&self) -> bool {
+        let disk = nix::sys::statvfs::statvfs(&self.path);
+        disk.is_ok_and(|disk| disk.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+    }
+
     /// Bytes that this process may still write to the disk.
     pub(super) fn free_bytes(&self) -> io::Result<u64> {
         let disk = nix::sys::statvfs::statvfs(&self.path)?;

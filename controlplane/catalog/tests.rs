@@ -482,3 +482,42 @@ fn a_catalogue_of_the_future_is_left_alone() {
     assert!(error.contains("newer version"), "{error}");
     assert!(path.exists());
 }
+
+/// `SMALL_DISK`: an empty file system of a few megabytes, for this test alone (`mount -t tmpfs -o size=4m`).
+#[tokio::test]
+#[ignore = "needs a disk that it can fill"]
+async fn a_full_disk_is_told_and_recording_resumes_when_there_is_room() {
+    let disk = PathBuf::from(std::env::var("SMALL_DISK").unwrap());
+    let place = Place::new();
+    let settings = CatalogSettings { folder: disk.join("recordings"), retention: Retention::default() };
+    let catalog = Catalog::open(settings.clone()).unwrap();
+    place.record(&catalog, &text("a"), MIDNIGHT, 30);
+    let (open, file) = place.begin(&catalog, &text("a"), MIDNIGHT + MINUTE);
+    catalog.timeline(&text("a"), 0, 1).await.unwrap();
+    let filler = disk.join("filler");
+    let fill = || {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&filler).unwrap();
+        for bytes in [vec![1; 4096], vec![1; 1]] {
+            while std::io::Write::write(&mut &file, &bytes).is_ok() {}
+        }
+    };
+    fill();
+    let mut told = Vec::new();
+    for minute in 2..200 {
+        told.extend(place.try_begin(&catalog, &text("a"), MIDNIGHT + minute * MINUTE).err());
+    }
+    println!("{:?}", told.iter().collect::<std::collections::BTreeSet<_>>());
+    assert!(told.iter().any(|reason| reason.contains("the disk is full")));
+    // What is closed on a full disk is noted as soon as it can be.
+    catalog.close_segment(Film::new(MIDNIGHT + MINUTE, 0).closed(open));
+    drop(file);
+    catalog.timeline(&text("a"), 0, 1).await.unwrap();
+    std::fs::remove_file(&filler).unwrap();
+    place.record(&catalog, &text("a"), MIDNIGHT + 300 * MINUTE, 30);
+    catalog.close();
+    let catalog = Catalog::open(settings).unwrap();
+    let spans = spans(&catalog.timeline(&text("a"), i64::MIN, i64::MAX).await.unwrap());
+    let minute = |n| (MIDNIGHT + n * MINUTE, MIDNIGHT + (n + 1) * MINUTE);
+    assert_eq!(spans, [minute(0), minute(300)]);
+    catalog.close();
+}

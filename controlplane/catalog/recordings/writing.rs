@@ -126,7 +126,10 @@ impl Recordings {
             return keys;
         }
         if let Err(error) = self.database.apply(Durability::Durable, &changes) {
-            let reason = self.explain(&error).to_string();
+            let reason = match self.folder.is_read_only() {
+                true => format!("the disk is read-only: {}", self.folder.path().display()),
+                false => self.explain(&error).to_string(),
+            };
             return keys.into_iter().map(|key| key.and(Err(reason.clone()))).collect();
         }
         keys
