@@ -3,6 +3,8 @@
 //! Segments are in the order of their [`Key`], so one tree answers every question of a stream and a time. The keyframes are in
 //! a tree of their own, which only the one who plays reads. Not here: files, and what the rows mean.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use lanecast_shard::SegmentId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::CatalogError;
+use super::folder::FILE_MODE;
 use super::key::{Key, STREAM_MAX};
 use crate::source_id::SourceId;
 
@@ -95,7 +98,7 @@ impl Segment {
 impl Database {
     /// Opens or makes it.
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
+        let connection = connect(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // Exclusive: nobody else reads it, and no shared memory is needed for the log.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -106,7 +109,7 @@ impl Database {
 
     /// Makes one that is of no use before [`Database::finish`].
     pub(super) fn create(path: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
+        let connection = connect(path)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "journal_mode", "OFF")?;
         Self::over(connection, path)
@@ -293,6 +296,13 @@ impl Database {
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.query_row([first.segment().0, last.segment().0], segment).optional()
     }
+}
+
+/// Not for everyone to read, as the recordings are not; SQLite gives its side files the same mode.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // Where this fails, SQLite says why.
+    let _ = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path);
+    Connection::open(path)
 }
 
 fn apply(connection: &Connection, change: &Change<'_>) -> rusqlite::Result<()> {

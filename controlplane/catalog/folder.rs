@@ -328,7 +328,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const STREAM_FILE: &str = "stream.json";
 const EXTENSION: &str = ".mp4";
-const FILE_MODE: u32 = 0o640;
+pub(super) const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
 /// Enough to know a camera by; the hash tells those apart that begin alike.
 const SLUG_LENGTH: usize = 40;

@@ -51,8 +51,10 @@ fn generate(path: &Path, cameras: u32, minutes: u32) {
         assert_eq!(database.add_stream(&source_id, &folder::stream_folder(&source_id)).unwrap(), camera);
     }
     let begin = Instant::now();
-    for minute in 0..minutes {
-        let rows: Vec<_> = (1..=cameras).map(|camera| row(camera, i64::from(minute))).collect();
+    for begin in (0..minutes).step_by(MINUTES_AT_ONCE) {
+        let minutes = (begin..minutes).take(MINUTES_AT_ONCE);
+        let all = minutes.flat_map(|minute| (1..=cameras).map(move |camera| (camera, i64::from(minute))));
+        let rows: Vec<_> = all.map(|(camera, minute)| row(camera, minute)).collect();
         let changes: Vec<_> = rows.iter().map(|(segment, index)| Change::Add(segment, index)).collect();
         database.apply(Durability::Lazy, &changes).unwrap();
     }
@@ -153,5 +155,7 @@ fn number(name: &str, default: u32) -> u32 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
+/// Written in one transaction, so that it does not take hours.
+const MINUTES_AT_ONCE: usize = 60;
 /// 4 Mb/s for a minute; the files here are holes.
 const FILE_BYTES: u64 = 30_000_000;

@@ -50,6 +50,8 @@ async fn all_of_it_is_there_after_a_restart() {
     let summary = catalog.summary(&text("a"));
     catalog.close();
     assert!(!place.folder().join("catalog.sqlite-wal").exists());
+    let mode = place.folder().join("catalog.sqlite").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o137, 0);
     let catalog = place.open();
     assert_eq!(catalog.timeline(&text("a"), i64::MIN, i64::MAX).await.unwrap(), before);
     assert_eq!(catalog.summary(&text("a")), summary);
