@@ -43,6 +43,14 @@ impl Shard {
         self.udp_port
     }
 
+    /// Queues a command, from any thread. Never blocks.
+    ///
+    /// # Errors
+    /// The command, when the queue is full or the shard is gone.
+    pub fn send(&self, command: Command) -> Result<(), ShardBusy> {
+        (self.send)(command)
+    }
+
     /// Queues a command; a full queue is tried again for [`DELIVERY_TIMEOUT`].
     pub async fn deliver(&self, mut command: Command) -> Result<(), ShardBusy> {
         let deadline = Instant::now() + DELIVERY_TIMEOUT;
