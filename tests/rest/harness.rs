@@ -64,11 +64,16 @@ pub struct Plane {
     /// Take what sessions are told to play, and never answer.
     pub mute: bool,
     pub unanswered: Vec<Reply<Result<SessionMode, SessionError>>>,
-    pub opened: Vec<(usize, StreamId, u64, Result<(SegmentId, File), String>)>,
-    pub located: Vec<(usize, u64, Result<Option<Box<LocatedSegment>>, String>)>,
+    pub opened: Vec<Opened>,
+    pub located: Vec<Located>,
     /// What is told of every recorder.
     pub recorder: RecorderStatistics,
 }
+
+/// The shard, the stream, the ticket, and the file.
+pub type Opened = (usize, StreamId, u64, Result<(SegmentId, File), String>);
+/// The shard, the request, and the segment.
+pub type Located = (usize, u64, Result<Option<Box<LocatedSegment>>, String>);
 
 /// What a session was told to play.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -272,12 +277,24 @@ impl Server {
         end_unix_ms: i64,
         codec: Codec,
     ) -> SegmentId {
-        let (segment, mut file) = self.open_segment(stream, start_unix_ms, codec).await;
+        let (segment, file) = self.open_segment(stream, start_unix_ms, codec).await;
+        self.close_segment(stream, segment, file, start_unix_ms, end_unix_ms).await;
+        segment
+    }
+
+    /// Ends the file of a recording.
+    pub async fn close_segment(
+        &self,
+        stream: StreamId,
+        segment: SegmentId,
+        mut file: File,
+        start_unix_ms: i64,
+        end_unix_ms: i64,
+    ) {
         file.write_all(&[0; SEGMENT_BYTES as usize]).unwrap();
         let keyframes = vec![Keyframe { unix_ms: start_unix_ms, offset: 0 }];
         let closed = ClosedSegment { segment, start_unix_ms, end_unix_ms, bytes: SEGMENT_BYTES, keyframes };
         self.emit(Event::SegmentClosed { stream, closed }).await;
-        segment
     }
 
     pub fn plane(&self) -> std::sync::MutexGuard<'_, Plane> {

@@ -2,9 +2,7 @@
 
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
-use lanecast_shard::{
-    ClosedSegment, Event, Keyframe, RecorderStatistics, RecordingStatus, StreamStatus, Wanted,
-};
+use lanecast_shard::{Event, Keyframe, RecorderStatistics, RecordingStatus, StreamStatus, Wanted};
 use serde_json::{Value, json};
 
 use crate::harness::{SEGMENT_BYTES, Server};
@@ -101,7 +99,7 @@ async fn whole_files_inside_the_range_are_removed_but_the_one_that_is_written() 
     for start in [1_000_000, 1_060_000, 1_120_000] {
         server.record(stream, start, start + 60_000).await;
     }
-    let (written, _file) = server.open_segment(stream, 1_180_000, Codec::H264).await;
+    let (written, file) = server.open_segment(stream, 1_180_000, Codec::H264).await;
     let remove =
         async |from: i64, to: i64| server.delete(&format!("{PATH}?from={from}&to={to}")).await.json();
     assert_eq!(remove(1_000_001, 1_119_999).await, json!({"segments": 0, "bytes": 0}));
@@ -111,16 +109,9 @@ async fn whole_files_inside_the_range_are_removed_but_the_one_that_is_written() 
     assert_eq!(remove(0, i64::MAX).await, json!({"segments": 2, "bytes": 2 * SEGMENT_BYTES}));
     assert_eq!(remove(0, i64::MAX).await, json!({"segments": 0, "bytes": 0}));
     // It is still there to be closed.
-    let closed = ClosedSegment {
-        segment: written,
-        start_unix_ms: 1_180_000,
-        end_unix_ms: 1_240_000,
-        bytes: 0,
-        keyframes: vec![Keyframe { unix_ms: 1_180_000, offset: 0 }],
-    };
-    server.emit(Event::SegmentClosed { stream, closed }).await;
+    server.close_segment(stream, written, file, 1_180_000, 1_240_000).await;
     let spans = timeline(&server, "").await["spans"].clone();
-    assert_eq!(spans, json!([span(1_180_000, 1_240_000, 0)]));
+    assert_eq!(spans, json!([span(1_180_000, 1_240_000, 1)]));
 }
 
 #[tokio::test]
@@ -220,16 +211,9 @@ async fn a_shard_is_told_where_a_time_is_recorded() {
 async fn a_removed_stream_gets_no_file_but_its_last_one_is_closed() {
     let (mut server, _directory) = Server::start().await;
     let stream = server.add(json!(7)).await;
-    let (segment, _file) = server.open_segment(stream, 1_000_000, Codec::H264).await;
+    let (segment, file) = server.open_segment(stream, 1_000_000, Codec::H264).await;
     assert_eq!(server.delete("/streams/7").await.status, 204);
-    let closed = ClosedSegment {
-        segment,
-        start_unix_ms: 1_000_000,
-        end_unix_ms: 1_030_000,
-        bytes: 0,
-        keyframes: vec![Keyframe { unix_ms: 1_000_000, offset: 0 }],
-    };
-    server.emit(Event::SegmentClosed { stream, closed }).await;
+    server.close_segment(stream, segment, file, 1_000_000, 1_030_000).await;
     server.emit(Event::OpenSegment { stream, ticket: 5, start_unix_ms: 1_030_000, codec: Codec::H264 }).await;
     server.until_told("opened").await;
     let (_, of, ticket, result) = server.plane().opened.pop().unwrap();
@@ -239,7 +223,7 @@ async fn a_removed_stream_gets_no_file_but_its_last_one_is_closed() {
     assert!(server.plane().located.pop().unwrap().2.is_err());
     // What was recorded is there for a stream of the same name.
     server.add(json!(7)).await;
-    assert_eq!(timeline(&server, "").await["spans"], json!([span(1_000_000, 1_030_000, 0)]));
+    assert_eq!(timeline(&server, "").await["spans"], json!([span(1_000_000, 1_030_000, 1)]));
 }
 
 #[tokio::test]
