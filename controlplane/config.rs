@@ -2,25 +2,34 @@
 //!
 //! Every setting has one key, and the key makes its three names: `http.bind` is `--http-bind`,
 //! `LANECAST_HTTP_BIND` and `bind` in the file's `[http]`. [`Config::load`] checks everything once;
-//! the rest of the program reads a [`Config`] and never a raw value.
+//! the rest of the program reads a [`Config`] and never a raw value. The table of all settings is in `settings`, how a
+//! text becomes a value in `values`.
+
+mod settings;
+mod values;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use lanecast_shard::{DataPlaneConfig, RecorderConfig};
-use tracing_subscriber::EnvFilter;
-use url::Url;
+
+use crate::catalog::{CatalogSettings, Retention};
+use settings::{SETTINGS, Setting, setting};
+use values::{
+    address, addresses, boolean, cors_origins, filter, log_format, number, seconds, seconds_of,
+    socket_address, stun_server, tcp_bind, unless_off,
+};
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the process is to do.
+    pub task: Task,
     /// The HTTP server.
     pub http: HttpConfig,
     /// The shards.
@@ -29,8 +38,10 @@ pub struct Config {
     pub udp_bind_given: bool,
     /// How long a camera may take.
     pub source: SourceTimeouts,
-    /// Where the database and recordings live.
+    /// Where the database lives, and the recordings if nothing else is said.
     pub data_dir: PathBuf,
+    /// Where the recordings live, and how long.
+    pub recording: CatalogSettings,
     /// Bound of WSC-RTP sessions at a time.
     pub max_sessions: usize,
     /// WebRTC.
@@ -39,6 +50,15 @@ pub struct Config {
     pub log: LogConfig,
     /// Start the built-in camera.
     pub demo: bool,
+}
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Serve until told to stop.
+    Serve,
+    /// Make the catalogue of the recordings anew from their files, and end (`lanecast catalog rebuild`).
+    RebuildCatalog,
 }
 
 /// Settings of the HTTP server.
@@ -179,7 +199,9 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let layers = Layers::read(arguments, environment)?;
         let (shards, udp_port) = ports(&layers)?;
+        let data_dir: PathBuf = layers.parse("data_dir", |text| Ok(PathBuf::from(text)))?;
         Ok(Self {
+            task: layers.task,
             http: http(&layers)?,
             data_plane: DataPlaneConfig {
                 shards,
@@ -190,7 +212,7 @@ impl Config {
                 websocket_queue_bytes: layers
                     .parse("wsc.websocket_queue_bytes", number(WEBSOCKET_QUEUE_BYTES))?,
                 allow_foreign_destination: layers.parse("wsc.allow_foreign_destination", boolean)?,
-                recorder: RecorderConfig::default(),
+                recorder: recorder(&layers)?,
             },
             udp_bind_given: layers.is_given("wsc.udp_bind"),
             source: SourceTimeouts {
@@ -198,7 +220,8 @@ impl Config {
                 reply: layers.parse("source.reply_timeout_seconds", seconds)?,
                 silence: layers.parse("source.silence_timeout_seconds", seconds)?,
             },
-            data_dir: layers.parse("data_dir", |text| Ok(PathBuf::from(text)))?,
+            recording: recording(&layers, &data_dir)?,
+            data_dir,
             max_sessions: layers.parse("wsc.max_sessions", number(1..=1_000_000))?,
             webrtc: webrtc(&layers)?,
             log: LogConfig {
@@ -239,6 +262,34 @@ fn webrtc(layers: &Layers) -> Result<WebRtcConfig, ConfigError> {
     })
 }
 
+fn recorder(layers: &Layers) -> Result<RecorderConfig, ConfigError> {
+    Ok(RecorderConfig {
+        segment: layers.parse("recording.segment_seconds", seconds_of(SEGMENT_SECONDS))?,
+        fragment_max: layers.parse("recording.fragment_max_seconds", seconds_of(FRAGMENT_SECONDS))?,
+        sync_interval: layers.parse("recording.fsync_seconds", unless_off(seconds_of(FSYNC_SECONDS)))?,
+        queue_bytes_max: layers.parse("recording.queue_bytes", number(RECORDING_QUEUE_BYTES))?,
+    })
+}
+
+fn recording(layers: &Layers, data_dir: &Path) -> Result<CatalogSettings, ConfigError> {
+    let days = unless_off(number(1..=RETENTION_DAYS_MAX));
+    let bytes = || unless_off(number(RECORDINGS_BYTES_MIN..=u64::MAX));
+    let free_bytes = layers.parse("recording.min_free_bytes", unless_off(number(0..=u64::MAX)))?;
+    Ok(CatalogSettings {
+        folder: layers.parse("recording.dir", |text| {
+            Ok(if text.is_empty() { data_dir.join("recordings") } else { PathBuf::from(text) })
+        })?,
+        retention: Retention {
+            age_max: layers
+                .parse("recording.retention_days", days)?
+                .map(|days| Duration::from_secs(days * 24 * 3600)),
+            stream_bytes_max: layers.parse("recording.max_bytes_per_stream", bytes())?,
+            bytes_max: layers.parse("recording.max_bytes", bytes())?,
+            free_bytes_min: free_bytes.filter(|bytes| *bytes > 0),
+        },
+    })
+}
+
 /// The number of shards and the UDP port of the first; all their ports must exist.
 fn ports(layers: &Layers) -> Result<(usize, u16), ConfigError> {
     let shards: usize = layers.parse("shards", |text| match text {
@@ -261,26 +312,9 @@ fn default_shards() -> usize {
     cores.saturating_sub(1).clamp(1, MAX_SHARDS)
 }
 
-/// One setting: its key makes all its names.
-struct Setting {
-    key: &'static str,
-    default: &'static str,
-    /// The name of original.md, weaker than our own variable.
-    old_variable: Option<&'static str>,
-    help: &'static str,
-}
-
-impl Setting {
-    fn flag(&self) -> String {
-        self.key.replace(['.', '_'], "-")
-    }
-    fn variable(&self) -> String {
-        format!("LANECAST_{}", self.key.replace('.', "_").to_uppercase())
-    }
-}
-
 /// Where values come from, strongest first.
 struct Layers<'a> {
+    task: Task,
     flags: HashMap<&'static str, String>,
     environment: &'a dyn Fn(&str) -> Option<OsString>,
     file: HashMap<String, String>,
@@ -292,14 +326,14 @@ impl<'a> Layers<'a> {
         arguments: impl IntoIterator<Item = OsString>,
         environment: &'a dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
-        let mut matches = command().try_get_matches_from(arguments)?;
+        let (task, mut matches) = task(command().try_get_matches_from(arguments)?);
         let mut flags = HashMap::new();
         for key in SETTINGS.iter().map(|setting| setting.key).chain(["port", "config"]) {
             if let Ok(Some(value)) = matches.try_remove_one::<String>(key) {
                 flags.insert(key, value);
             }
         }
-        let mut layers = Self { flags, environment, file: HashMap::new(), file_name: String::new() };
+        let mut layers = Self { task, flags, environment, file: HashMap::new(), file_name: String::new() };
         if let Some(path) = layers.flags.get("config").cloned().or_else(|| layers.variable("LANECAST_CONFIG"))
         {
             layers.file = read_file(Path::new(&path))?;
@@ -345,9 +379,16 @@ fn value_error(origin: impl Into<String>, value: impl Into<String>, reason: Stri
     ConfigError::Value { origin: origin.into(), value: value.into(), reason }
 }
 
-fn setting(key: &str) -> &'static Setting {
-    // The keys are literals of this file; a test reads every setting once.
-    SETTINGS.iter().find(|setting| setting.key == key).expect("a setting of the table")
+/// What is to be done, and the flags: they may stand before and behind a subcommand's name, and the innermost has all.
+fn task(mut matches: ArgMatches) -> (Task, ArgMatches) {
+    let mut task = Task::Serve;
+    while let Some((name, inner)) = matches.remove_subcommand() {
+        if name == "rebuild" {
+            task = Task::RebuildCatalog;
+        }
+        matches = inner;
+    }
+    (task, matches)
 }
 
 fn command() -> Command {
@@ -358,7 +399,7 @@ fn command() -> Command {
         }
         let default = if setting.default.is_empty() { "none" } else { setting.default };
         help += &format!("; default {default}]");
-        let argument = Arg::new(setting.key).long(setting.flag()).help(help).value_name("VALUE");
+        let argument = Arg::new(setting.key).long(setting.flag()).help(help).value_name("VALUE").global(true);
         match setting.key {
             "demo" => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
             _ => argument,
@@ -367,7 +408,14 @@ fn command() -> Command {
     Command::new("lanecast")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A media server for many cameras and many viewers")
-        .arg(Arg::new("config").long("config").value_name("FILE").help("Settings as TOML [LANECAST_CONFIG]"))
+        .subcommand(catalog_command())
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .global(true)
+                .help("Settings as TOML [LANECAST_CONFIG]"),
+        )
         .arg(
             Arg::new("port")
                 .long("port")
@@ -377,6 +425,16 @@ fn command() -> Command {
                 .help("HTTP port, on the address that the other settings give"),
         )
         .args(settings)
+}
+
+fn catalog_command() -> Command {
+    let rebuild = Command::new("rebuild").about(
+        "Makes the catalogue anew from the files of recording.dir, and tells how many there are; not while a server uses it",
+    );
+    Command::new("catalog")
+        .about("The catalogue of the recordings")
+        .subcommand_required(true)
+        .subcommand(rebuild)
 }
 
 /// The file's values as text by key. An unknown key is an error: a typo must not pass in silence.
@@ -422,108 +480,6 @@ fn text_of(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn number<T: FromStr + PartialOrd + Display>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> {
-    move |text| match text.trim().parse::<T>() {
-        Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("is no whole number from {} to {}", range.start(), range.end())),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    number(1..=300)(text).map(Duration::from_secs)
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("is neither true nor false".into()),
-    }
-}
-
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.trim().parse().map_err(|_| "is no address and port, like 0.0.0.0:8009 or [::]:8009".into())
-}
-
-fn address(text: &str) -> Result<IpAddr, String> {
-    text.trim().parse().map_err(|_| "is no IP address".into())
-}
-
-fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
-    let parse = |item: &str| match address(item) {
-        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
-            Err(format!("holds {ip}, which is nobody's address"))
-        }
-        Ok(ip) => Ok(ip.to_canonical()),
-        Err(_) => Err(format!("holds {item:?}, which is no IP address")),
-    };
-    let addresses: Vec<IpAddr> = items(text).map(parse).collect::<Result<_, _>>()?;
-    match addresses.len() <= PUBLIC_ADDRESSES_MAX {
-        true => Ok(addresses),
-        false => Err(format!("holds more than {PUBLIC_ADDRESSES_MAX} addresses")),
-    }
-}
-
-fn stun_server(text: &str) -> Result<Option<StunServer>, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let reason = || "is no host and port, like stun.example.org:3478 or [2001:db8::1]:3478".to_owned();
-    let (host, port) = text.strip_prefix("stun:").unwrap_or(text).rsplit_once(':').ok_or_else(reason)?;
-    let port = number(1..=u16::MAX)(port).map_err(|_| reason())?;
-    // What a URL takes for a host; a bare IPv6 address it does not.
-    match url::Host::parse(host) {
-        Ok(_) => Ok(Some(StunServer { host: host.to_owned(), port })),
-        Err(_) => Err(reason()),
-    }
-}
-
-fn tcp_bind(text: &str) -> Result<TcpBind, String> {
-    match text.trim() {
-        "auto" => Ok(TcpBind::Auto),
-        "off" => Ok(TcpBind::Off),
-        text => socket_address(text)
-            .map(TcpBind::At)
-            .map_err(|_| "is neither an address and port, like 0.0.0.0:5000, nor auto nor off".into()),
-    }
-}
-
-fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map_err(|error| format!("is no log filter: {error}"))?;
-    Ok(text.to_owned())
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("is neither text nor json".into()),
-    }
-}
-
-fn cors_origins(text: &str) -> Result<CorsOrigins, String> {
-    let origins: Vec<&str> = items(text).collect();
-    match origins.as_slice() {
-        ["*"] => Ok(CorsOrigins::Any),
-        ["none"] => Ok(CorsOrigins::Only(Vec::new())),
-        origins => origins.iter().map(|text| origin(text)).collect::<Result<_, _>>().map(CorsOrigins::Only),
-    }
-}
-
-/// What stands between commas.
-fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
-}
-
-fn origin(text: &str) -> Result<String, String> {
-    let origin = Url::parse(text).ok().map(|url| url.origin().ascii_serialization());
-    match origin {
-        Some(origin) if origin == text.trim_end_matches('/').to_ascii_lowercase() => Ok(origin),
-        _ => Err(format!("holds {text:?}, which is no origin like https://example.org")),
-    }
-}
-
 /// A UDP port each, and far more than any machine has cores.
 const MAX_SHARDS: usize = 1024;
 /// From what every IPv4 host must take (576, less headers) to what an Ethernet frame holds (1500 − 20 − 8).
@@ -532,285 +488,21 @@ const UDP_PAYLOAD_BYTES: RangeInclusive<u16> = 548..=1472;
 const GOP_CACHE_BYTES: RangeInclusive<usize> = 64 << 10..=4 << 30;
 /// From a few packets to more than a slow viewer could catch up with.
 const WEBSOCKET_QUEUE_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 30;
-
-/// Every viewer gets them all in its answer.
-const PUBLIC_ADDRESSES_MAX: usize = 8;
+/// A shorter file is all header and directory entry; a longer one makes retention and repair coarse.
+const SEGMENT_SECONDS: RangeInclusive<u64> = 10..=3600;
+/// It is what a kill may lose, and it waits in memory.
+const FRAGMENT_SECONDS: RangeInclusive<u64> = 1..=10;
+/// Less often than once a segment it would mean nothing.
+const FSYNC_SECONDS: RangeInclusive<u64> = 0..=3600;
+/// From one small fragment to what a camera makes while a disk spins up, many times over.
+const RECORDING_QUEUE_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 30;
+/// A hundred years.
+const RETENTION_DAYS_MAX: u64 = 36_500;
+/// Less than a segment of any camera would keep nothing.
+const RECORDINGS_BYTES_MIN: u64 = 16 << 20;
 
 /// The default of `wsc.udp_bind`: both IPv6 and IPv4.
 pub const UDP_BIND: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "http.bind",
-        default: "0.0.0.0:8009",
-        old_variable: Some("BIND_ADDRESS"),
-        help: "Address and port of the HTTP server; [::]:8009 takes IPv4 and IPv6",
-    },
-    Setting {
-        key: "http.max_connections",
-        default: "4096",
-        old_variable: None,
-        help: "Open HTTP connections at a time, WebSockets included until a shard has them",
-    },
-    Setting {
-        key: "http.max_body_bytes",
-        default: "1048576",
-        old_variable: None,
-        help: "Largest request body in bytes",
-    },
-    Setting {
-        key: "http.header_timeout_seconds",
-        default: "10",
-        old_variable: None,
-        help: "How long a client may take to send a request's header, idle time before it included",
-    },
-    Setting {
-        key: "http.cors_origins",
-        default: "*",
-        old_variable: None,
-        help: "Origins whose pages may call the API, separated by commas; * for any, none for none",
-    },
-    Setting {
-        key: "data_dir",
-        default: "./data",
-        old_variable: None,
-        help: "Directory of the database and of the recordings",
-    },
-    Setting {
-        key: "shards",
-        default: "auto",
-        old_variable: None,
-        help: "Media threads, each on a core of its own; auto is all cores but one",
-    },
-    Setting {
-        key: "wsc.udp_port",
-        default: "5000",
-        old_variable: Some("WSC_HOLEPUNCH_PORT"),
-        help: "UDP port of shard 0, shard n uses this + n; 0 takes any free ports",
-    },
-    Setting {
-        key: "wsc.udp_bind",
-        default: "::",
-        old_variable: None,
-        help: "Address of the UDP sockets; :: takes IPv4 and IPv6",
-    },
-    Setting {
-        key: "wsc.allow_foreign_destination",
-        default: "false",
-        old_variable: None,
-        help: "Send RTP to an address other than the WebSocket's without its acknowledgement",
-    },
-    Setting {
-        key: "wsc.websocket_queue_bytes",
-        default: "4194304",
-        old_variable: None,
-        help: "Bound of a WebSocket viewer's queue in bytes",
-    },
-    Setting {
-        key: "wsc.max_sessions",
-        default: "20000",
-        old_variable: None,
-        help: "WSC-RTP sessions at a time",
-    },
-    Setting {
-        key: "webrtc.public_addresses",
-        default: "",
-        old_variable: None,
-        help: "IP addresses at which viewers reach the server's ports, separated by commas; before its own in answers",
-    },
-    Setting {
-        key: "webrtc.stun",
-        default: "",
-        old_variable: None,
-        help: "Host and port of the STUN server that tells the public address, like stun.example.org:3478",
-    },
-    Setting {
-        key: "webrtc.tcp_bind",
-        default: "auto",
-        old_variable: None,
-        help: "Address and port of ICE-TCP, for viewers without UDP; auto is wsc.udp_bind and wsc.udp_port; off",
-    },
-    Setting {
-        key: "webrtc.max_sessions",
-        default: "20000",
-        old_variable: None,
-        help: "WebRTC sessions at a time",
-    },
-    Setting {
-        key: "webrtc.max_sessions_per_stream",
-        default: "10000",
-        old_variable: None,
-        help: "WebRTC sessions of one stream at a time",
-    },
-    Setting {
-        key: "media.max_udp_payload",
-        default: "1200",
-        old_variable: None,
-        help: "Largest UDP payload in bytes, RTP header included",
-    },
-    Setting {
-        key: "media.gop_cache_bytes",
-        default: "33554432",
-        old_variable: None,
-        help: "Bound of each stream's GOP cache in bytes",
-    },
-    Setting {
-        key: "source.connect_timeout_seconds",
-        default: "5",
-        old_variable: None,
-        help: "How long the connection to a camera may take",
-    },
-    Setting {
-        key: "source.reply_timeout_seconds",
-        default: "5",
-        old_variable: None,
-        help: "How long a camera may take to answer",
-    },
-    Setting {
-        key: "source.silence_timeout_seconds",
-        default: "10",
-        old_variable: None,
-        help: "How long a camera may send no media",
-    },
-    Setting {
-        key: "log.filter",
-        // The DTLS library logs what strangers send, line by line.
-        default: "info",
-        old_variable: None,
-        help: "What is logged, like info,lanecast=debug",
-    },
-    Setting { key: "log.format", default: "text", old_variable: None, help: "text, or json" },
-    Setting {
-        key: "demo",
-        default: "false",
-        old_variable: None,
-        help: "Start a built-in camera and show its streams",
-    },
-];
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let environment: HashMap<String, OsString> =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-        let arguments = std::iter::once("lanecast").chain(arguments.iter().copied()).map(OsString::from);
-        Config::load(arguments, &|name| environment.get(name).cloned())
-    }
-
-    fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
-        load(arguments, environment).expect_err("refused").to_string()
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_contract() {
-        let config = load(&[], &[]).unwrap();
-        assert_eq!(config.http.bind, "0.0.0.0:8009".parse::<SocketAddr>().unwrap());
-        assert_eq!(config.data_plane.udp_port, 5000);
-        assert_eq!(config.data_plane.udp_bind, UDP_BIND);
-        assert_eq!(config.data_dir, Path::new("./data"));
-        assert_eq!(config.data_plane.max_udp_payload, 1200);
-        assert!(config.data_plane.shards >= 1 && !config.demo && !config.udp_bind_given);
-    }
-
-    #[test]
-    fn the_names_of_the_original_work() {
-        let bind = |arguments: &[&str], environment: &[(&str, &str)]| {
-            load(arguments, environment).unwrap().http.bind.to_string()
-        };
-        assert_eq!(bind(&["--port", "9000"], &[]), "0.0.0.0:9000");
-        assert_eq!(bind(&[], &[("BIND_ADDRESS", "127.0.0.1:1")]), "127.0.0.1:1");
-        assert_eq!(bind(&["--port", "9000"], &[("BIND_ADDRESS", "127.0.0.1:1")]), "127.0.0.1:9000");
-        let own_first = [("BIND_ADDRESS", "127.0.0.1:1"), ("LANECAST_HTTP_BIND", "127.0.0.1:2")];
-        assert_eq!(bind(&[], &own_first), "127.0.0.1:2");
-        assert_eq!(load(&[], &[("WSC_HOLEPUNCH_PORT", "6000")]).unwrap().data_plane.udp_port, 6000);
-    }
-
-    #[test]
-    fn command_line_beats_environment_beats_file_beats_default() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lanecast.toml");
-        std::fs::write(&path, "shards = 3\n[http]\nbind = \"127.0.0.1:1\"\ncors_origins = [\"https://a.example\"]\n[source]\nreply_timeout_seconds = 7\n").unwrap();
-        let file = path.to_str().unwrap();
-        let config = load(&["--config", file], &[]).unwrap();
-        assert_eq!((config.http.bind.port(), config.data_plane.shards), (1, 3));
-        assert_eq!(config.source.reply, Duration::from_secs(7));
-        assert_eq!(config.http.cors_origins, CorsOrigins::Only(vec!["https://a.example".into()]));
-        let environment = [("LANECAST_CONFIG", file), ("LANECAST_HTTP_BIND", "127.0.0.1:2")];
-        assert_eq!(load(&[], &environment).unwrap().http.bind.port(), 2);
-        assert_eq!(load(&["--http-bind", "127.0.0.1:3"], &environment).unwrap().http.bind.port(), 3);
-    }
-
-    #[test]
-    fn a_bad_value_is_named_where_it_stands() {
-        assert!(refusal(&["--http-bind", "nowhere"], &[]).starts_with("--http-bind: \"nowhere\""));
-        assert!(refusal(&["--port", "70000"], &[]).starts_with("--port: \"70000\""));
-        assert!(refusal(&[], &[("BIND_ADDRESS", "x")]).starts_with("BIND_ADDRESS: \"x\""));
-        assert!(refusal(&[], &[("LANECAST_SHARDS", "0")]).starts_with("LANECAST_SHARDS: \"0\""));
-        assert!(refusal(&["--wsc-udp-port", "65535", "--shards", "2"], &[]).starts_with("--wsc-udp-port"));
-        assert!(refusal(&["--log-filter", "a=b=c"], &[]).starts_with("--log-filter"));
-        assert!(refusal(&["--http-cors-origins", "https://a.example/path"], &[]).contains("no origin"));
-        assert!(refusal(&["--config", "/nonexistent.toml"], &[]).starts_with("/nonexistent.toml: "));
-        assert!(matches!(load(&["--prot", "1"], &[]), Err(ConfigError::CommandLine(_))));
-        assert!(matches!(
-            load(&["--port", "1", "--http-bind", "[::]:1"], &[]),
-            Err(ConfigError::CommandLine(_))
-        ));
-    }
-
-    #[test]
-    fn webrtc_has_addresses_a_stun_server_and_a_tcp_port() {
-        let config = load(&[], &[]).unwrap().webrtc;
-        assert_eq!((config.public_addresses, config.stun, config.tcp_bind), (vec![], None, TcpBind::Auto));
-        let udp_bind = UDP_BIND;
-        assert_eq!(config.tcp_bind.address(udp_bind, 5000), Some("[::]:5000".parse().unwrap()));
-        let arguments =
-            ["--webrtc-public-addresses=203.0.113.9, 2001:db8::9", "--webrtc-stun=[2001:db8::1]:3478"];
-        let config = load(&arguments, &[("LANECAST_WEBRTC_TCP_BIND", "off")]).unwrap().webrtc;
-        assert_eq!(config.public_addresses.len(), 2);
-        assert_eq!(config.stun, Some(StunServer { host: "[2001:db8::1]".into(), port: 3478 }));
-        assert_eq!((config.tcp_bind, config.tcp_bind.address(udp_bind, 5000)), (TcpBind::Off, None));
-        for (flag, bad) in [
-            ("--webrtc-public-addresses", "1.2.3.4,example.org"),
-            ("--webrtc-public-addresses", "0.0.0.0"),
-            ("--webrtc-stun", "stun.example.org"),
-            ("--webrtc-stun", "stun.example.org:0"),
-            ("--webrtc-stun", ":3478"),
-            ("--webrtc-stun", "2001:db8::1:3478"),
-            ("--webrtc-tcp-bind", "5000"),
-            ("--webrtc-max-sessions-per-stream", "0"),
-        ] {
-            assert!(refusal(&[flag, bad], &[]).starts_with(&format!("{flag}: {bad:?}")), "{flag} {bad}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_of_the_file_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lanecast.toml");
-        let file = path.to_str().unwrap();
-        std::fs::write(&path, "[http]\nbnid = \"x\"\n").unwrap();
-        assert!(refusal(&["--config", file], &[]).contains("http.bnid is no setting"));
-        std::fs::write(&path, "[http]\nbind = 1.5\n").unwrap();
-        assert!(refusal(&["--config", file], &[]).contains("http.bind: \"1.5\""));
-        std::fs::write(&path, "[http\n").unwrap();
-        assert!(refusal(&["--config", file], &[]).starts_with(file));
-    }
-
-    #[test]
-    fn the_demo_needs_no_value() {
-        assert!(load(&["--demo"], &[]).unwrap().demo);
-        assert!(load(&[], &[("LANECAST_DEMO", "true")]).unwrap().demo);
-        assert!(!load(&["--demo=false"], &[("LANECAST_DEMO", "true")]).unwrap().demo);
-    }
-
-    #[test]
-    fn every_setting_takes_its_own_default() {
-        for setting in SETTINGS {
-            let flag = format!("--{}={}", setting.flag(), setting.default);
-            load(&[&flag], &[]).unwrap();
-        }
-        command().debug_assert();
-    }
-}
+mod tests;

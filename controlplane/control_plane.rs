@@ -10,11 +10,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lanecast_shard::{Command, Event, SessionId, ShardStatistics, StreamConfig, StreamId, StreamStatus};
+use lanecast_shard::{
+    Command, Event, RecordingStatus, SessionError, SessionId, ShardStatistics, StreamConfig, StreamId,
+    StreamStatus,
+};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
+use crate::catalog::Catalog;
 use crate::config::SourceTimeouts;
 use crate::definition::Definition;
 use crate::http::ApiError;
@@ -32,6 +36,7 @@ pub struct ControlPlane {
     shards: Vec<Shard>,
     registry: Mutex<Registry>,
     store: Store,
+    catalog: Catalog,
     webrtc: WebRtc,
     /// Held over a change, so that the database, the registry and the shards see changes in one order.
     changing: tokio::sync::Mutex<()>,
@@ -74,12 +79,13 @@ impl Limits {
 }
 
 impl ControlPlane {
-    /// Over these shards and this database, with no streams yet; see [`ControlPlane::restore`].
+    /// Over these shards, this database and this catalogue, with no streams yet; see [`ControlPlane::restore`].
     pub fn new(
         limits: Limits,
         source_timeouts: SourceTimeouts,
         shards: Vec<Shard>,
         store: Store,
+        catalog: Catalog,
         webrtc: WebRtc,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -89,6 +95,7 @@ impl ControlPlane {
             shards_alive: watch::Sender::new(shards.len()),
             shards,
             store,
+            catalog,
             webrtc,
             changing: tokio::sync::Mutex::new(()),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
@@ -104,6 +111,11 @@ impl ControlPlane {
     /// What all WebRTC sessions share.
     pub fn webrtc(&self) -> &WebRtc {
         &self.webrtc
+    }
+
+    /// What is recorded.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The registry. Never hold it over an `await`.
@@ -279,6 +291,20 @@ impl ControlPlane {
         }
     }
 
+    /// What a session's shard says of it, as the API says it.
+    pub fn session_error(&self, session: SessionId, error: SessionError) -> ApiError {
+        match error {
+            SessionError::Unknown | SessionError::NotWebRtc => ApiError::unknown_session(session),
+            SessionError::NotRecorded => match self.registry().session_stream(session) {
+                Some((_, stream)) => ApiError::not_recorded(&stream.source_id),
+                None => ApiError::unknown_session(session),
+            },
+            SessionError::Unreadable => ApiError::unreadable(),
+            SessionError::Live => ApiError::session_is_live(),
+            SessionError::Full => ApiError::busy("the shard of the session is full"),
+        }
+    }
+
     /// The shard of a session, if the session is still there.
     pub fn session_shard(&self, session: SessionId) -> Option<Shard> {
         let registry = self.registry();
@@ -332,10 +358,14 @@ impl ControlPlane {
                     info!(shard, ?address, "the STUN server sees the shard at another address");
                 }
             }
-            Event::OpenSegment { .. }
-            | Event::SegmentClosed { .. }
-            | Event::Locate { .. }
-            | Event::SegmentDamaged { .. } => {}
+            Event::OpenSegment { stream, ticket, start_unix_ms, codec } => {
+                self.open_segment(stream, ticket, start_unix_ms, codec);
+            }
+            Event::SegmentClosed { closed, .. } => self.catalog.close_segment(closed),
+            Event::Locate { shard, request, stream, wanted } => self.locate(shard, request, stream, wanted),
+            Event::SegmentDamaged { stream, segment, reason } => {
+                self.note_damaged(stream, segment, reason);
+            }
             Event::Stopped { shard } => self.handle_stopped(shard),
         }
     }
@@ -344,9 +374,13 @@ impl ControlPlane {
         let mut registry = self.registry();
         let Some(stream) = registry.stream(id) else { return };
         status.reason = status.reason.map(|reason| stream.definition.without_secrets(&reason));
+        if let RecordingStatus::Failed(reason) = &mut status.recording {
+            *reason = stream.definition.without_secrets(reason);
+        }
         let name = stream.source_id.to_string();
         // The shard has logged it; this line tells when the API began to show it.
-        debug!(stream = name, state = ?status.state, reason = status.reason, "stream changed its state");
+        let (state, recording) = (status.state, &status.recording);
+        debug!(stream = name, ?state, reason = status.reason, ?recording, "stream changed its state");
         registry.set_status(id, status);
     }
 
@@ -415,8 +449,9 @@ impl ControlPlane {
         timeout(patience, stopped).await.is_ok()
     }
 
-    /// Closes the database after its last write. Nothing else may hold the control plane.
+    /// Closes the catalogue and the database after their last writes. Blocks. Nothing else may hold the control plane.
     pub fn close(self) {
+        self.catalog.close();
         self.store.close();
     }
 }

@@ -1,12 +1,13 @@
-//! The program: settings → database → shards → HTTP → an ordered end.
+//! The program: settings → database and catalogue → shards → HTTP → an ordered end.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lanecast::config::{Config, ConfigError};
+use lanecast::catalog::Catalog;
+use lanecast::config::{Config, ConfigError, Task};
 use lanecast::control_plane::{ControlPlane, Limits};
 use lanecast::definition::{Definition, InputDefinition, Transport};
 use lanecast::http::{ServerLimits, bind, router, serve};
@@ -19,6 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 #[global_allocator]
@@ -34,7 +36,11 @@ fn main() -> ExitCode {
         }
     };
     lanecast::log::start(&config.log);
-    match run(&config) {
+    let done = match config.task {
+        Task::Serve => run(&config),
+        Task::RebuildCatalog => rebuild_catalog(&config),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -51,23 +57,61 @@ fn run(config: &Config) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("cannot start the control thread")?;
-    let result = runtime.block_on(serve_until_told(config));
-    // A name look-up may block for long; nothing waits for it.
+    let served = runtime.block_on(serve_until_told(config));
+    // A name look-up may block for long; nothing waits for it. What else held the control plane is gone with this.
     runtime.shutdown_background();
-    result
+    let Ended { control, deadline, failed } = served?;
+    close(control, deadline);
+    info!("stopped");
+    // Whoever supervises the process starts it again.
+    anyhow::ensure!(!failed, "all shards have failed");
+    Ok(())
 }
 
-async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
+fn rebuild_catalog(config: &Config) -> anyhow::Result<()> {
+    let segments = lanecast::catalog::rebuild(&config.recording).context("cannot rebuild the catalogue")?;
+    println!("{segments} segments are in the catalogue of {}", config.recording.folder.display());
+    Ok(())
+}
+
+/// A server that has ended but for its files.
+struct Ended {
+    control: Arc<ControlPlane>,
+    /// When the process must be gone.
+    deadline: Instant,
+    /// By itself.
+    failed: bool,
+}
+
+/// Closes the catalogue and the database. What a disk does not take by the deadline is mended at the next start.
+fn close(control: Arc<ControlPlane>, deadline: Instant) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        match Arc::into_inner(control) {
+            Some(control) => control.close(),
+            None => error!("a task outlived the runtime; the next start mends the catalogue"),
+        }
+        // Nobody listens after the deadline.
+        let _ = done.send(());
+    });
+    if is_done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
+        warn!("the catalogue could not be closed in time; the next start mends it");
+    }
+}
+
+async fn serve_until_told(config: &Config) -> anyhow::Result<Ended> {
     let mut told = StopSignals::new()?;
     let (store, streams) = Store::open(&config.data_dir).context("cannot open the database")?;
+    let catalog = Catalog::open(config.recording.clone())
+        .context("cannot open the catalogue of the recordings (recording.dir)")?;
     let address = config.http.bind;
     let listener = bind(address).with_context(|| format!("cannot listen on {address} (http.bind)"))?;
     let (data_plane, events, udp_bind) = start_data_plane(config)?;
     let shards: Vec<Shard> = data_plane.shards().iter().map(Shard::from).collect();
     let ice_tcp = bind_ice_tcp(config, udp_bind)?;
     let webrtc = webrtc(config, &data_plane, udp_bind, ice_tcp.as_ref())?;
-    let control = ControlPlane::new(limits(config), config.source, shards, store, webrtc);
-    let event_task = tokio::spawn(take_events(control.clone(), events));
+    let control = ControlPlane::new(limits(config), config.source, shards, store, catalog, webrtc);
+    let mut event_task = tokio::spawn(take_events(control.clone(), events));
     control
         .restore(streams)
         .await
@@ -92,6 +136,7 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
         () = control.all_shards_lost() => true,
     };
     info!("stopping");
+    let deadline = Instant::now() + STOP_PATIENCE;
     tokio::spawn(async move {
         told.wait().await;
         std::process::exit(1);
@@ -103,15 +148,11 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<()> {
     }
     // A task that panicked has already said so.
     while servers.join_next().await.is_some() {}
-    event_task.abort();
-    let _ = event_task.await;
-    if let Some(control) = Arc::into_inner(control) {
-        control.close();
+    // The events end with the shards; the last of them close the recordings.
+    if timeout(EVENTS_PATIENCE, &mut event_task).await.is_err() {
+        event_task.abort();
     }
-    info!("stopped");
-    // Whoever supervises the process starts it again.
-    anyhow::ensure!(!failed, "all shards have failed");
-    Ok(())
+    Ok(Ended { control, deadline, failed })
 }
 
 async fn take_events(control: Arc<ControlPlane>, mut events: Events) {
@@ -248,9 +289,13 @@ fn raise_file_limit(config: &Config) {
 
 /// The streams of `--demo`, in the order of the demo camera's URLs.
 const DEMO_STREAMS: [&str; 2] = ["demo", "demo-h265"];
-/// Of the five seconds in which the server ends.
+/// The server ends within five seconds.
+const STOP_PATIENCE: Duration = Duration::from_millis(4_800);
+/// Of that, for the shards.
 const SHARDS_PATIENCE: Duration = Duration::from_secs(4);
+/// Of that, for the events of shards that have ended: they are there, and only one that is stuck keeps them open.
+const EVENTS_PATIENCE: Duration = Duration::from_millis(100);
 /// The system's resolver blocks one each.
 const BLOCKING_THREADS_MAX: usize = 8;
-/// Cameras, rings, the database.
+/// Cameras, rings, the database, recordings.
 const OTHER_FILES: u64 = 1024;

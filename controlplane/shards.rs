@@ -64,11 +64,20 @@ impl Shard {
         }
     }
 
-    /// Queues a command and waits for its answer.
+    /// Queues a command and waits for its answer, as long as one that needs no disk may take.
     pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Unanswered> {
+        self.ask_for(ANSWER_TIMEOUT, command).await
+    }
+
+    /// Queues a command and waits this long for its answer.
+    pub async fn ask_for<T>(
+        &self,
+        patience: Duration,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Unanswered> {
         let (reply, answer) = oneshot::channel();
         self.deliver(command(reply)).await.map_err(|_| Unanswered)?;
-        match timeout(ANSWER_TIMEOUT, answer).await {
+        match timeout(patience, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => Err(Unanswered),
         }

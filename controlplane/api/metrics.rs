@@ -7,9 +7,11 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use lanecast_shard::{ShardStatistics, StreamId, StreamStatistics};
 
-use crate::api::State as StreamState;
+use crate::api::{RecordingState, State as StreamState};
+use crate::catalog::Summary;
 use crate::control_plane::ControlPlane;
 use crate::registry::Registry;
+use crate::source_id::SourceId;
 use crate::webrtc::{Counters, TcpOutcome};
 
 /// Counters and gauges, per shard and per stream.
@@ -17,7 +19,8 @@ use crate::webrtc::{Counters, TcpOutcome};
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, &'static str); 1], String) {
     let statistics = control.statistics().await;
-    let text = render(&control.registry(), &statistics, control.webrtc().counters());
+    let recordings = |source_id: &SourceId| control.catalog().summary(source_id);
+    let text = render(&control.registry(), &statistics, control.webrtc().counters(), &recordings);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
@@ -25,6 +28,7 @@ fn render(
     registry: &Registry,
     statistics: &[(usize, Option<ShardStatistics>)],
     counters: &Counters,
+    recordings: &dyn Fn(&SourceId) -> Summary,
 ) -> String {
     let mut page = Page(String::new());
     page.one("lanecast_build_info", "gauge", "The program.", &label("version", env!("CARGO_PKG_VERSION")), 1);
@@ -34,6 +38,7 @@ fn render(
     page.shards(statistics);
     page.states(registry);
     page.streams(registry, statistics);
+    page.recordings(registry, recordings);
     page.0
 }
 
@@ -118,6 +123,37 @@ impl Page {
             }
         }
     }
+
+    fn recordings(&mut self, registry: &Registry, recordings: &dyn Fn(&SourceId) -> Summary) {
+        let name = "lanecast_stream_recording_state";
+        self.head(name, "gauge", "1 for the state that the recording of the stream is in.");
+        for (_, stream) in registry.streams() {
+            let now = RecordingState::from(&stream.status.recording);
+            for state in RecordingState::ALL {
+                let labels =
+                    format!("{},{}", label("source_id", &stream.source_id), label("state", state.name()));
+                self.sample(name, &labels, u8::from(state == now));
+            }
+        }
+        let summaries: Vec<(String, Summary)> = registry
+            .streams()
+            .map(|(_, stream)| (label("source_id", &stream.source_id), recordings(&stream.source_id)))
+            .collect();
+        for (name, kind, help, read) in RECORDINGS_METRICS {
+            self.head(name, kind, help);
+            for (labels, summary) in &summaries {
+                self.sample(name, labels, read(summary));
+            }
+        }
+        let bytes: u64 = summaries.iter().map(|(_, summary)| summary.bytes).sum();
+        self.one(
+            "lanecast_recordings_bytes",
+            "gauge",
+            "Bytes of the recordings of all these streams.",
+            "",
+            bytes,
+        );
+    }
 }
 
 /// `None`: the stream was removed while its shard counted.
@@ -183,19 +219,59 @@ const STREAM_METRICS: &[Metric<StreamStatistics>] = &[
     }),
     ("lanecast_stream_viewers", "gauge", "Viewers now.", |s| s.viewers as f64),
     ("lanecast_stream_gop_cache_bytes", "gauge", "Bytes in the GOP cache.", |s| s.gop_cache_bytes as f64),
+    ("lanecast_stream_dvr_viewers", "gauge", "Viewers that play recordings.", |s| s.dvr_viewers as f64),
+    ("lanecast_recorder_access_units_total", "counter", "Access units that the recorder took.", |s| {
+        s.recorder.access_units as f64
+    }),
+    ("lanecast_recorder_bytes_written_total", "counter", "Bytes written to recordings.", |s| {
+        s.recorder.bytes_written as f64
+    }),
+    ("lanecast_recorder_fragments_total", "counter", "Fragments written to recordings.", |s| {
+        s.recorder.fragments as f64
+    }),
+    ("lanecast_recorder_segments_total", "counter", "Files of recordings begun.", |s| {
+        s.recorder.segments as f64
+    }),
+    ("lanecast_recorder_dropped_gops_total", "counter", "GOPs that the disk did not take.", |s| {
+        s.recorder.dropped_gops as f64
+    }),
+    ("lanecast_recorder_dropped_bytes_total", "counter", "Bytes of GOPs that the disk did not take.", |s| {
+        s.recorder.dropped_bytes as f64
+    }),
+    ("lanecast_recorder_errors_total", "counter", "Opens, writes and syncs that failed.", |s| {
+        s.recorder.errors as f64
+    }),
+    ("lanecast_recorder_queued_bytes", "gauge", "Bytes that wait for the disk.", |s| {
+        s.recorder.queued_bytes as f64
+    }),
+];
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus counts in doubles")]
+const RECORDINGS_METRICS: &[Metric<Summary>] = &[
+    ("lanecast_stream_recordings_bytes", "gauge", "Bytes of the stream's recordings.", |s| s.bytes as f64),
+    ("lanecast_stream_recordings_segments", "gauge", "Files of the stream's recordings.", |s| {
+        s.segments as f64
+    }),
+    (
+        "lanecast_stream_recordings_start_seconds",
+        "gauge",
+        "Unix time of the stream's oldest picture; NaN where nothing is recorded.",
+        |s| s.first_unix_ms.map_or(f64::NAN, |unix_ms| unix_ms as f64 / 1e3),
+    ),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::definition::tests::definition;
-    use crate::source_id::SourceId;
+    use lanecast_shard::RecorderStatistics;
 
     fn page() -> String {
         let mut registry = Registry::new(2);
         let source_id = SourceId::Text("front \"door\" \\1".into());
         let id = registry.insert(source_id, definition("rtsp://cam/?token=abcd"), true).unwrap();
-        let counters = StreamStatistics { packets_sent: 12, viewers: 3, ..Default::default() };
+        let recorder = RecorderStatistics { bytes_written: 5000, dropped_gops: 2, ..Default::default() };
+        let counters = StreamStatistics { packets_sent: 12, viewers: 3, recorder, ..Default::default() };
         let gone = (StreamId(99), StreamStatistics::default());
         let shard = ShardStatistics {
             cpu_us: 1_500_000,
@@ -205,7 +281,8 @@ mod tests {
         };
         let webrtc = Counters::default();
         webrtc.count_refused("no_video");
-        render(&registry, &[(0, Some(shard)), (1, None)], &webrtc)
+        let recordings = |_: &SourceId| Summary { first_unix_ms: Some(1_500), bytes: 77, segments: 3 };
+        render(&registry, &[(0, Some(shard)), (1, None)], &webrtc, &recordings)
     }
 
     #[test]
@@ -221,6 +298,11 @@ mod tests {
             "lanecast_shard_cpu_seconds_total{shard=\"0\"} 1.5",
             "lanecast_shard_gso{shard=\"0\"} 1",
             "lanecast_stream_packets_sent_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 12",
+            "lanecast_recorder_bytes_written_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 5000",
+            "lanecast_recorder_dropped_gops_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 2",
+            "lanecast_stream_recording_state{source_id=\"front \\\"door\\\" \\\\1\",state=\"off\"} 1",
+            "lanecast_stream_recordings_start_seconds{source_id=\"front \\\"door\\\" \\\\1\"} 1.5",
+            "lanecast_recordings_bytes 77",
             "lanecast_stream_state{source_id=\"front \\\"door\\\" \\\\1\",state=\"Connecting\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");

@@ -16,4 +16,4 @@ pub mod wsc_rtp;
 
 pub use session_statistics::{SessionStatisticsView, WebRtcStatisticsView};
 pub use stream_body::{CreateStream, InputBody, PatchStream};
-pub use stream_view::{ActiveInput, InputView, State, StreamView};
+pub use stream_view::{ActiveInput, InputView, RecordingState, RecordingView, State, StreamView};

@@ -11,12 +11,13 @@ use uuid::Uuid;
 
 use super::StreamView;
 use crate::control_plane::ControlPlane;
+use crate::recording::RecorderCounters;
 
 /// The streams, as a page.
 #[utoipa::path(get, path = "/", tag = "health", responses(
     (status = 200, description = "HTML", body = String, content_type = "text/html")))]
 pub async fn page(State(control): State<Arc<ControlPlane>>) -> ([(HeaderName, String); 3], Html<String>) {
-    let views = StreamView::all(&control.registry());
+    let views = StreamView::all(&control, &RecorderCounters::default());
     let nonce = Uuid::new_v4().simple().to_string();
     let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'");
     let headers = [
@@ -97,6 +98,7 @@ th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px soli
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Summary;
     use crate::definition::tests::definition;
     use crate::registry::Registry;
     use crate::source_id::SourceId;
@@ -105,9 +107,10 @@ mod tests {
     fn what_an_operator_typed_is_text_and_not_markup() {
         let mut registry = Registry::new(1);
         let id = SourceId::Text("<script>\"'&/".into());
-        registry.insert(id, definition("rtsp://cam/?token=abcd&x='<b>"), true).unwrap();
-        let views = StreamView::all(&registry);
-        let page = render(&views, "n");
+        let id = registry.insert(id, definition("rtsp://cam/?token=abcd&x='<b>"), true).unwrap();
+        let stream = registry.stream(id).unwrap();
+        let view = StreamView::new(&registry, id, stream, Summary::default(), None);
+        let page = render(&[view], "n");
         assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;/"));
         assert!(page.contains("href=\"/streams/%3Cscript%3E%22%27%26%2F\""));
         assert!(!page.contains("<script") && !page.contains("abcd") && !page.contains("<b>"));

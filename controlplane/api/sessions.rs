@@ -1,9 +1,10 @@
 //! The verbs of a viewer session (wire contract section 6), of every kind. One set of handlers stands under three
 //! prefixes: by the session's id alone (revision 2), and below its stream by its kind (revision 1).
 //!
-//! Nothing is recorded yet, so every session is live: seek answers `not_recorded`, speed `session_is_live`.
+//! The shard has the session and knows what it plays; here is what a request may ask for, and how long it may take.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
@@ -21,9 +22,9 @@ use uuid::Uuid;
 use super::SessionStatisticsView;
 use crate::control_plane::ControlPlane;
 use crate::http::{ApiError, ApiJson, ApiPath, ErrorBody};
+use crate::recording::unix_ms;
 use crate::registry::SessionKind;
-use crate::shards::Shard;
-use crate::webrtc::of_session;
+use crate::shards::{Shard, Unanswered};
 
 /// What a session plays.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,17 +37,23 @@ pub struct Mode {
     pub speed: f64,
 }
 
+impl From<SessionMode> for Mode {
+    fn from(mode: SessionMode) -> Self {
+        Self { is_live: mode.is_live, current_time_ms: mode.current_time_unix_ms, speed: mode.speed }
+    }
+}
+
 /// Where to.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Seek {
-    /// Unix milliseconds UTC.
+    /// Unix milliseconds UTC. Before the first recording (negative, too): its begin.
     pub timestamp: f64,
 }
 
 /// How fast.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Speed {
-    /// From 0.25 to 16.
+    /// From 0.25 to 16; 0 is a pause.
     pub speed: f64,
 }
 
@@ -89,23 +96,28 @@ fn place_below_stream(operation: &mut Operation, suffix: &str) {
 /// What the session plays.
 #[utoipa::path(get, operation_id = "session_mode", path = "/{session_id}/mode", tag = "sessions",
     params(("session_id" = Uuid, Path)),
-    responses((status = 200, body = Mode), (status = 404, description = "unknown_session", body = ErrorBody)))]
+    responses((status = 200, body = Mode), (status = 404, description = "unknown_session", body = ErrorBody),
+        (status = 503, description = "busy", body = ErrorBody)))]
 async fn mode(session: Session) -> Result<Json<Mode>, ApiError> {
-    session.mode().await
+    session.ask(|session, reply| Command::ReadMode { session, reply }).await.map(mode_body)
 }
 
-/// Goes back to a recorded moment: the nearest keyframe at or before it.
+/// Goes to a recorded moment: the nearest keyframe at or before it; in a gap, or before the first recording, the next
+/// recorded keyframe.
 #[utoipa::path(post, operation_id = "seek_session", path = "/{session_id}/seek", tag = "sessions",
     params(("session_id" = Uuid, Path)), request_body = Seek,
     responses(
         (status = 200, description = "The mode after it", body = Mode),
         (status = 400, description = "malformed_json, missing_field, invalid_field", body = ErrorBody),
-        (status = 404, description = "unknown_session", body = ErrorBody),
-        (status = 409, description = "not_recorded: the session plays on as it did", body = ErrorBody)))]
-async fn seek(session: Session, _to: ApiJson<Seek>) -> Result<Json<Mode>, ApiError> {
-    // Asked first, so that a session that has just ended is told so.
-    session.mode().await.map(drop)?;
-    Err(ApiError::not_recorded())
+        (status = 404, description = "unknown_session, not_recorded: nothing is at that time or later, and the session \
+            plays on as it did", body = ErrorBody),
+        (status = 503, description = "busy, recordings_unreadable: the session plays on as it did", body = ErrorBody)))]
+async fn seek(session: Session, ApiJson(to): ApiJson<Seek>) -> Result<Json<Mode>, ApiError> {
+    let unix_ms = unix_ms(to.timestamp).ok_or_else(|| ApiError::invalid_field("timestamp is not finite."))?;
+    session
+        .ask_for(SEEK_TIMEOUT, |session, reply| Command::Seek { session, unix_ms, reply })
+        .await
+        .map(mode_body)
 }
 
 /// Returns to the live edge. Idempotent.
@@ -113,23 +125,25 @@ async fn seek(session: Session, _to: ApiJson<Seek>) -> Result<Json<Mode>, ApiErr
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "The mode after it", body = Mode),
-        (status = 404, description = "unknown_session", body = ErrorBody)))]
+        (status = 404, description = "unknown_session", body = ErrorBody),
+        (status = 503, description = "busy", body = ErrorBody)))]
 async fn live(session: Session) -> Result<Json<Mode>, ApiError> {
-    session.mode().await
+    session.ask(|session, reply| Command::GoLive { session, reply }).await.map(mode_body)
 }
 
-/// Sets the speed of a recorded session.
+/// Sets the speed of a recorded session; 0 is a pause.
 #[utoipa::path(post, operation_id = "session_speed", path = "/{session_id}/speed", tag = "sessions",
     params(("session_id" = Uuid, Path)), request_body = Speed,
     responses(
         (status = 200, description = "The mode after it", body = Mode),
         (status = 400, description = "malformed_json, missing_field, invalid_field", body = ErrorBody),
         (status = 404, description = "unknown_session", body = ErrorBody),
-        (status = 409, description = "session_is_live", body = ErrorBody)))]
+        (status = 409, description = "session_is_live", body = ErrorBody),
+        (status = 422, description = "speed_not_supported: it is negative", body = ErrorBody),
+        (status = 503, description = "busy", body = ErrorBody)))]
 async fn speed(session: Session, ApiJson(body): ApiJson<Speed>) -> Result<Json<Mode>, ApiError> {
-    body.check()?;
-    session.mode().await.map(drop)?;
-    Err(ApiError::session_is_live())
+    let speed = body.checked()?;
+    session.ask(|session, reply| Command::SetSpeed { session, speed, reply }).await.map(mode_body)
 }
 
 /// How the session goes.
@@ -216,29 +230,41 @@ impl Session {
         Ok(())
     }
 
-    async fn mode(&self) -> Result<Json<Mode>, ApiError> {
-        let mode: SessionMode = self.ask(|session, reply| Command::ReadMode { session, reply }).await?;
-        Ok(Json(Mode {
-            is_live: mode.is_live,
-            current_time_ms: mode.current_time_unix_ms,
-            speed: mode.speed,
-        }))
-    }
-
     async fn ask<T>(
         &self,
         command: impl FnOnce(SessionId, Reply<Result<T, SessionError>>) -> Command,
     ) -> Result<T, ApiError> {
-        let answer = self.shard.ask(|reply| command(self.id, reply)).await?;
-        answer.map_err(|error| of_session(self.id, error))
+        self.understand(self.shard.ask(|reply| command(self.id, reply)).await)
+    }
+
+    async fn ask_for<T>(
+        &self,
+        patience: Duration,
+        command: impl FnOnce(SessionId, Reply<Result<T, SessionError>>) -> Command,
+    ) -> Result<T, ApiError> {
+        self.understand(self.shard.ask_for(patience, |reply| command(self.id, reply)).await)
+    }
+
+    fn understand<T>(&self, answer: Result<Result<T, SessionError>, Unanswered>) -> Result<T, ApiError> {
+        answer?.map_err(|error| self.control.session_error(self.id, error))
     }
 }
 
+fn mode_body(mode: SessionMode) -> Json<Mode> {
+    Json(mode.into())
+}
+
 impl Speed {
-    fn check(&self) -> Result<(), ApiError> {
-        match (SPEED_MIN..=SPEED_MAX).contains(&self.speed) {
-            true => Ok(()),
-            false => Err(ApiError::invalid_field(format!("speed is not from {SPEED_MIN} to {SPEED_MAX}."))),
+    /// The speed, if a player can have it.
+    fn checked(&self) -> Result<f64, ApiError> {
+        match self.speed {
+            speed if speed < 0.0 => Err(ApiError::speed_not_supported()),
+            // -0, too.
+            0.0 => Ok(0.0),
+            speed if (SPEED_MIN..=SPEED_MAX).contains(&speed) => Ok(speed),
+            _ => Err(ApiError::invalid_field(format!(
+                "speed is neither 0 (a pause) nor from {SPEED_MIN} to {SPEED_MAX}."
+            ))),
         }
     }
 }
@@ -247,3 +273,5 @@ impl Speed {
 const SPEED_MIN: f64 = 0.25;
 /// Faster than this not even keyframes alone can be read and sent.
 const SPEED_MAX: f64 = 16.0;
+/// A seek reads an index and a keyframe from a disk; one that spins up takes longer, and then the session stays as it is.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);

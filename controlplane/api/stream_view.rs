@@ -2,12 +2,15 @@
 
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
-use lanecast_shard::StreamId;
+use lanecast_shard::{RecorderStatistics, RecordingStatus, StreamId};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::catalog::Summary;
+use crate::control_plane::ControlPlane;
 use crate::definition::{InputDefinition, Transport};
+use crate::recording::RecorderCounters;
 use crate::registry::{Registry, Stream};
 use crate::shown_url::shown_url;
 use crate::source_id::SourceId;
@@ -37,8 +40,10 @@ pub struct StreamView {
     pub width: Option<u32>,
     /// Picture height in pixels, once known.
     pub height: Option<u32>,
-    /// Start of the recording in Unix milliseconds; `null` while nothing is recorded.
+    /// Start of the oldest recording in Unix milliseconds; `null` where nothing is recorded.
     pub recording_start_time: Option<i64>,
+    /// How its recording goes, and what there is of it.
+    pub recording: RecordingView,
     /// Ids of its WebRTC sessions, the oldest first.
     pub webrtc_sessions: Vec<Uuid>,
     /// Viewers now, of all kinds.
@@ -84,6 +89,80 @@ pub enum State {
     Error,
 }
 
+/// How a stream's recording goes, and what there is of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecordingView {
+    /// How it goes.
+    pub state: RecordingState,
+    /// Why it fails.
+    pub reason: Option<String>,
+    /// Bytes of all files that are done.
+    pub bytes: u64,
+    /// Number of files.
+    pub segments: u64,
+    /// GOPs that the disk did not take, since the stream began on its shard; `null`: the shard did not say.
+    pub dropped_gops: Option<u64>,
+}
+
+/// How a recording goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingState {
+    /// It is not asked for.
+    Off,
+    /// It waits for pictures, or for its file.
+    Waiting,
+    /// Pictures are recorded.
+    Recording,
+    /// The disk does not take it; it is tried again.
+    Failed,
+}
+
+impl RecordingState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Off, Self::Waiting, Self::Recording, Self::Failed];
+
+    /// As the API has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Waiting => "waiting",
+            Self::Recording => "recording",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl From<&RecordingStatus> for RecordingState {
+    fn from(status: &RecordingStatus) -> Self {
+        match status {
+            RecordingStatus::Off => Self::Off,
+            RecordingStatus::Waiting => Self::Waiting,
+            RecordingStatus::Recording => Self::Recording,
+            RecordingStatus::Failed(_) => Self::Failed,
+        }
+    }
+}
+
+impl RecordingView {
+    fn new(status: &RecordingStatus, summary: Summary, counters: Option<&RecorderStatistics>) -> Self {
+        Self {
+            state: status.into(),
+            reason: fault_of(status).map(str::to_owned),
+            bytes: summary.bytes,
+            segments: summary.segments,
+            dropped_gops: counters.map(|counters| counters.dropped_gops),
+        }
+    }
+}
+
+fn fault_of(status: &RecordingStatus) -> Option<&str> {
+    match status {
+        RecordingStatus::Failed(reason) => Some(reason),
+        _ => None,
+    }
+}
+
 impl From<StreamState> for State {
     fn from(state: StreamState) -> Self {
         match state {
@@ -97,12 +176,23 @@ impl From<StreamState> for State {
 
 impl StreamView {
     /// All streams, the oldest first.
-    pub fn all(registry: &Registry) -> Vec<Self> {
-        registry.streams().map(|(id, stream)| Self::new(registry, id, stream)).collect()
+    pub fn all(control: &ControlPlane, counters: &RecorderCounters) -> Vec<Self> {
+        let registry = control.registry();
+        let view = |(id, stream): (StreamId, &Stream)| {
+            let summary = control.catalog().summary(&stream.source_id);
+            Self::new(&registry, id, stream, summary, counters.of(id))
+        };
+        registry.streams().map(view).collect()
     }
 
     /// A stream of the registry, as it is now.
-    pub fn new(registry: &Registry, id: StreamId, stream: &Stream) -> Self {
+    pub fn new(
+        registry: &Registry,
+        id: StreamId,
+        stream: &Stream,
+        recordings: Summary,
+        counters: Option<&RecorderStatistics>,
+    ) -> Self {
         let inputs: Vec<InputView> = stream.definition.inputs.iter().map(InputView::from).collect();
         let status = &stream.status;
         let active = status.active_input.and_then(|index| inputs.get(index));
@@ -112,12 +202,15 @@ impl StreamView {
             should_record: stream.definition.should_record,
             restart_interval_secs: stream.definition.restart_interval_secs,
             state: status.state.into(),
-            state_reason: status.reason.clone(),
+            state_reason: status.reason.clone().or_else(|| {
+                fault_of(&status.recording).map(|reason| format!("the recording fails: {reason}"))
+            }),
             active_input: active.map(ActiveInput::from),
             codec: status.codec.map(Codec::rtpmap_name),
             width: status.width,
             height: status.height,
-            recording_start_time: None,
+            recording_start_time: recordings.first_unix_ms,
+            recording: RecordingView::new(&status.recording, recordings, counters),
             webrtc_sessions: registry.webrtc_sessions(id).collect(),
             viewers: stream.viewers,
             shard: stream.shard,

@@ -41,13 +41,14 @@ pub async fn create(
     let location = format!("/streams/{}", utf8_percent_encode(&source_id.to_string(), NON_ALPHANUMERIC));
     let changed = control.clone();
     let id = to_the_end(async move { changed.create(source_id, definition).await }).await?;
-    Ok((StatusCode::CREATED, [(LOCATION, location)], view(&control, id)?))
+    Ok((StatusCode::CREATED, [(LOCATION, location)], view(&control, id).await?))
 }
 
 /// All streams, the oldest first.
 #[utoipa::path(get, operation_id = "list_streams", path = "/streams", tag = "streams", responses((status = 200, body = StreamList)))]
 pub async fn list(State(control): State<Arc<ControlPlane>>) -> Json<StreamList> {
-    Json(StreamList { streams: StreamView::all(&control.registry()) })
+    let counters = control.recorder_counters(None).await;
+    Json(StreamList { streams: StreamView::all(&control, &counters) })
 }
 
 /// One stream.
@@ -61,9 +62,11 @@ pub async fn read(
     State(control): State<Arc<ControlPlane>>,
     ApiPath(source_id): ApiPath<String>,
 ) -> Result<Json<StreamView>, ApiError> {
-    let registry = control.registry();
-    let (id, stream) = registry.find(&source_id).ok_or_else(|| ApiError::unknown_stream(&source_id))?;
-    Ok(Json(StreamView::new(&registry, id, stream)))
+    let (id, _) = control.stream(&source_id)?;
+    match view(&control, id).await {
+        Err(_) => Err(ApiError::unknown_stream(&source_id)),
+        view => view,
+    }
 }
 
 /// Changes a stream without dropping its viewers; what is absent stays.
@@ -87,7 +90,7 @@ pub async fn change(
     let change = async move {
         changed.update(&source_id, |stream| body.apply(&stream.source_id, &stream.definition)).await
     };
-    view(&control, to_the_end(change).await?)
+    view(&control, to_the_end(change).await?).await
 }
 
 /// Ends a stream and its sessions, and forgets it.
@@ -107,8 +110,11 @@ pub async fn remove(
 }
 
 /// The stream as it is now; a removal may have come in between.
-fn view(control: &ControlPlane, id: StreamId) -> Result<Json<StreamView>, ApiError> {
+async fn view(control: &ControlPlane, id: StreamId) -> Result<Json<StreamView>, ApiError> {
+    let shard = control.registry().stream(id).map(|stream| stream.shard);
+    let counters = control.recorder_counters(shard).await;
     let registry = control.registry();
     let stream = registry.stream(id).ok_or_else(|| ApiError::busy("the stream has just been removed"))?;
-    Ok(Json(StreamView::new(&registry, id, stream)))
+    let recordings = control.catalog().summary(&stream.source_id);
+    Ok(Json(StreamView::new(&registry, id, stream, recordings, counters.of(id))))
 }

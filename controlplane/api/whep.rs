@@ -54,7 +54,7 @@ pub async fn connect(
 ) -> Result<Response, ApiError> {
     let client = address_of(peer);
     let stream = utf8_percent_encode(&source_id, NON_ALPHANUMERIC).to_string();
-    let answer = async move { control.answer_offer(&source_id, &offer, client).await };
+    let answer = async move { control.answer_offer(&source_id, &offer, client, None).await };
     let answered = to_the_end(answer).await?;
     let headers = [
         (CONTENT_TYPE, SDP.to_owned()),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 use utoipa::ToSchema;
 
+use crate::catalog::CatalogError;
 use crate::shards::Unanswered;
 use crate::source_id::SourceId;
 use crate::store::StoreError;
@@ -106,9 +107,35 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "duplicate_source_id", message)
     }
 
-    /// 409: nothing is recorded to play.
-    pub fn not_recorded() -> Self {
-        Self::new(StatusCode::CONFLICT, "not_recorded", "Nothing of this stream is recorded.")
+    /// 404: nothing is recorded at the wanted time or later.
+    pub fn not_recorded(source_id: &SourceId) -> Self {
+        let name = source_id.to_string();
+        let message = format!("Nothing of the stream {name:?} is recorded at that time or later.");
+        Self::new(StatusCode::NOT_FOUND, "not_recorded", message)
+    }
+
+    /// 409: this version does not do that with recordings yet.
+    pub fn not_built(what: &str) -> Self {
+        let message = format!("This version cannot make {what} of what is recorded yet.");
+        Self::new(StatusCode::CONFLICT, "not_recorded", message)
+    }
+
+    /// 503: the recordings cannot be read at the moment.
+    pub fn unreadable() -> Self {
+        let message = "The recordings cannot be read at the moment; the server's log says why.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "recordings_unreadable", message).with_retry_after()
+    }
+
+    /// 400: a range of time that ends before it begins.
+    pub fn invalid_range(from: impl Display, to: impl Display) -> Self {
+        let message = format!("from ({from}) is after to ({to}).");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_range", message)
+    }
+
+    /// 422: a speed that players may have one day.
+    pub fn speed_not_supported() -> Self {
+        let message = "speed is negative; playing backwards is not supported yet.";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "speed_not_supported", message)
     }
 
     /// 409: the verb has no meaning in live mode.
@@ -236,6 +263,15 @@ impl From<NegotiationError> for ApiError {
 impl From<Unanswered> for ApiError {
     fn from(_: Unanswered) -> Self {
         Self::busy("the shard does not answer")
+    }
+}
+
+impl From<CatalogError> for ApiError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Busy => Self::busy("too much waits for the catalogue of the recordings"),
+            error => Self { internal: Some(error.to_string()), ..Self::unreadable() },
+        }
     }
 }
 

@@ -139,12 +139,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 fn explain(bytes: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
     let inner = error.inner();
-    if inner.classify() != Category::Data {
-        return ApiError::malformed_json(inner);
-    }
-    // A field that does not fit stops the reader; the rest may not even be JSON.
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
-        return ApiError::malformed_json(error);
+    // A field that does not fit stops the reader; the rest may not even be JSON. And what is JSON may not fit for the
+    // reader alone: a number that no double holds.
+    if let Err(malformed) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        return match inner.classify() {
+            Category::Data => ApiError::malformed_json(malformed),
+            _ => ApiError::malformed_json(inner),
+        };
     }
     if first_byte(bytes) != Some(b'{') {
         return not_an_object();
@@ -218,6 +219,23 @@ mod tests {
                 ("invalid_field", "The body must be a JSON object."),
                 "{json}"
             );
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_all_numbers_is_a_bad_field_of_good_json() {
+        #[derive(Debug, Deserialize)]
+        struct Time {
+            #[allow(dead_code, reason = "only whether it parses counts")]
+            timestamp: f64,
+        }
+        for json in ["{\"timestamp\":1e999}", "{\"timestamp\":-1e999}", "{\"timestamp\":\"NaN\"}"] {
+            let error = parse::<Time>(json.as_bytes()).unwrap_err();
+            assert_eq!(error.code(), "invalid_field", "{json}");
+            assert!(error.reason().starts_with("timestamp: "), "{}", error.reason());
+        }
+        for json in ["{\"timestamp\":NaN}", "{\"timestamp\":Infinity}", "{\"timestamp\":1e999"] {
+            assert_eq!(parse::<Time>(json.as_bytes()).unwrap_err().code(), "malformed_json", "{json}");
         }
     }
 

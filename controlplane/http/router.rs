@@ -58,13 +58,13 @@ pub fn openapi_json() -> String {
 #[openapi(info(
     title = "Lanecast",
     description = "Cameras in, viewers out. Every error is `{\"error\": code, \"message\": sentence}`. \
-        400: malformed (`malformed_json`, `missing_field`, `invalid_field`, `invalid_url`, `invalid_query`, `invalid_path`, `invalid_sdp`), \
-        404: unknown (`unknown_stream`, `unknown_session`, `not_found`), 405: `method_not_allowed`, \
-        408: `request_timeout`, 409: conflict (`duplicate_source_id`, `not_recorded`, `session_is_live`), \
+        400: malformed (`malformed_json`, `missing_field`, `invalid_field`, `invalid_url`, `invalid_query`, `invalid_range`, `invalid_path`, `invalid_sdp`), \
+        404: unknown (`unknown_stream`, `unknown_session`, `not_recorded`, `not_found`), 405: `method_not_allowed`, \
+        408: `request_timeout`, 409: conflict (`duplicate_source_id`, `session_is_live`; `not_recorded` of what this version cannot make yet), \
         412: `precondition_failed`, 413: `body_too_large`, 415: `unsupported_media_type`, 422: well-formed but not acceptable \
-        (`invalid_value`, `unsupported_scheme`, `no_video`, `codec_not_offered`, `unsupported_offer`), \
+        (`invalid_value`, `unsupported_scheme`, `no_video`, `codec_not_offered`, `unsupported_offer`, `speed_not_supported`), \
         426: `upgrade_required`, 428: `precondition_required`, 429: a bound (`too_many_streams`, \
-        `too_many_sessions`), 500: `internal`, `storage_failed`, 503 with `Retry-After`: `busy`. \
+        `too_many_sessions`), 500: `internal`, `storage_failed`, 503 with `Retry-After`: `busy`, `recordings_unreadable`. \
         Unknown fields are ignored. Times are Unix milliseconds UTC unless the name says otherwise.",
 ))]
 struct Document;

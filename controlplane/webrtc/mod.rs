@@ -21,7 +21,7 @@ use candidates::Candidates;
 pub use candidates::Listening;
 pub use counters::{Counters, TcpOutcome};
 pub use ice_tcp::serve_ice_tcp;
-pub use session::{Answered, OFFER_BYTES_MAX, Restarted, of_session, parse_offer};
+pub use session::{Answered, OFFER_BYTES_MAX, Restarted, parse_offer};
 pub use stun_server::follow_stun_server;
 
 /// What all WebRTC sessions share.

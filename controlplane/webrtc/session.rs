@@ -13,6 +13,7 @@ use tracing::debug;
 use super::identity::{Identity, random_credentials};
 use crate::control_plane::{ControlPlane, random_session};
 use crate::http::ApiError;
+use crate::recording::UNIX_MS_MAX;
 use crate::registry::{IceSession, Stream};
 use crate::shards::{Shard, Unanswered};
 use lanecast_protocol::codec::Codec;
@@ -49,17 +50,20 @@ pub fn parse_offer(sdp: &str) -> Result<Offer, ApiError> {
 }
 
 impl ControlPlane {
-    /// Answers an offer to watch the stream that a path calls by this text.
+    /// Answers an offer to watch the stream that a path calls by this text, from what was recorded at `start_unix_ms`
+    /// on, or live.
     ///
     /// # Errors
-    /// What is wrong with the offer, or why there is no room. Then there is no session.
+    /// What is wrong with the offer, that nothing is recorded there or later, or why there is no room. Then there is no
+    /// session.
     pub async fn answer_offer(
         &self,
         path_text: &str,
         sdp: &str,
         client: Option<IpAddr>,
+        start_unix_ms: Option<i64>,
     ) -> Result<Answered, ApiError> {
-        let answered = self.try_answer_offer(path_text, sdp, client).await;
+        let answered = self.try_answer_offer(path_text, sdp, client, start_unix_ms).await;
         match &answered {
             Ok(_) => self.webrtc().counters().count_answered(),
             Err(error) => self.webrtc().counters().count_refused(error.code()),
@@ -72,18 +76,22 @@ impl ControlPlane {
         path_text: &str,
         sdp: &str,
         client: Option<IpAddr>,
+        start_unix_ms: Option<i64>,
     ) -> Result<Answered, ApiError> {
         let (id, stream) = self.stream(path_text)?;
         let offer = parse_offer(sdp)?;
-        let media = media_of(&stream);
+        let media = match start_unix_ms {
+            Some(unix_ms) => self.recorded_media_of(&stream, unix_ms).await?,
+            None => media_of(&stream),
+        };
         let negotiated = offer.negotiate(media)?;
         let shard = self.shard(stream.shard)?;
         let identity = Identity::random(stream.shard)?;
         let session = random_session()?;
         self.open_session(session, id, Some(Box::new(ice_session(&identity.ice, &negotiated))))?;
         let peer = peer_config(&identity, &negotiated);
-        let attach = AttachWebRtc { stream: id, session, codec: media.codec, peer, start_unix_ms: None };
-        if let Err(error) = attach_to(shard, attach).await {
+        let attach = AttachWebRtc { stream: id, session, codec: media.codec, peer, start_unix_ms };
+        if let Err(error) = self.attach_to(shard, attach).await {
             self.registry().close_session(session);
             return Err(error);
         }
@@ -123,7 +131,11 @@ impl ControlPlane {
         let local = random_credentials(shard.index())?;
         let restart =
             |reply| Command::RestartIce { session, local: local.clone(), remote: remote.clone(), reply };
-        shard.ask(restart).await.map_err(ApiError::from)?.map_err(|error| of_session(session, error))?;
+        shard
+            .ask(restart)
+            .await
+            .map_err(ApiError::from)?
+            .map_err(|error| self.session_error(session, error))?;
         let fragment = write_trickle_fragment(&before.mid, &local, &self.webrtc().candidates(shard, client));
         let ice = IceSession { ufrag: local.ufrag.clone(), remote, mid: before.mid };
         self.registry().set_ice_session(session, ice);
@@ -147,6 +159,33 @@ impl ControlPlane {
         shard.deliver(command).await.map_err(|_| ApiError::from(Unanswered))
     }
 
+    /// The stream's codec, else that of the recording: a camera that has not been up yet may have been up before.
+    async fn recorded_media_of(&self, stream: &Stream, unix_ms: i64) -> Result<StreamMedia, ApiError> {
+        if !self.has_recorded(&stream.source_id, unix_ms).await? {
+            return Err(ApiError::not_recorded(&stream.source_id));
+        }
+        let media = media_of(stream);
+        if stream.status.codec.is_some() {
+            return Ok(media);
+        }
+        let spans = self.timeline(&stream.source_id, unix_ms, UNIX_MS_MAX).await?;
+        Ok(StreamMedia { codec: spans.first().map_or(media.codec, |span| span.codec), ..media })
+    }
+
+    async fn attach_to(&self, shard: &Shard, attach: AttachWebRtc) -> Result<(), ApiError> {
+        let (session, stream) = (attach.session, attach.stream);
+        match shard.ask(|reply| Command::AttachWebRtc { attach: Box::new(attach), reply }).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(SessionError::Unknown)) => Err(removed(stream)),
+            Ok(Err(SessionError::Full)) => Err(ApiError::busy("the shard of the stream is full")),
+            Ok(Err(error)) => Err(self.session_error(session, error)),
+            Err(Unanswered) => {
+                tokio::spawn(end_late(shard.clone(), session));
+                Err(ApiError::busy("the shard of the stream does not answer"))
+            }
+        }
+    }
+
     /// What a WebRTC session agreed on last.
     ///
     /// # Errors
@@ -154,16 +193,6 @@ impl ControlPlane {
     pub fn ice_session(&self, session: SessionId) -> Result<IceSession, ApiError> {
         let registry = self.registry();
         registry.ice_session(session).cloned().ok_or_else(|| ApiError::unknown_session(session))
-    }
-}
-
-/// What a session's shard says of it.
-pub fn of_session(session: SessionId, error: SessionError) -> ApiError {
-    match error {
-        SessionError::Unknown | SessionError::NotWebRtc => ApiError::unknown_session(session),
-        SessionError::NotRecorded | SessionError::Unreadable => ApiError::not_recorded(),
-        SessionError::Live => ApiError::session_is_live(),
-        SessionError::Full => ApiError::busy("the shard of the session is full"),
     }
 }
 
@@ -191,20 +220,6 @@ fn peer_config(identity: &Identity, negotiated: &Negotiated) -> PeerConfig {
             transport_cc: negotiated.transport_cc,
             cname: identity.cname.clone(),
         },
-    }
-}
-
-async fn attach_to(shard: &Shard, attach: AttachWebRtc) -> Result<(), ApiError> {
-    let (session, stream) = (attach.session, attach.stream);
-    match shard.ask(|reply| Command::AttachWebRtc { attach: Box::new(attach), reply }).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(SessionError::Unknown)) => Err(removed(stream)),
-        Ok(Err(SessionError::Full)) => Err(ApiError::busy("the shard of the stream is full")),
-        Ok(Err(error)) => Err(of_session(session, error)),
-        Err(Unanswered) => {
-            tokio::spawn(end_late(shard.clone(), session));
-            Err(ApiError::busy("the shard of the stream does not answer"))
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A server without media: the real control plane over shards that are threads answering commands.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,15 +12,18 @@ use axum::Router;
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode};
+use lanecast::catalog::{Catalog, CatalogSettings, Retention};
 use lanecast::config::{Config, CorsOrigins};
 use lanecast::control_plane::{ControlPlane, Limits};
 use lanecast::http::router;
 use lanecast::shards::Shard;
 use lanecast::store::Store;
 use lanecast::webrtc::{Listening, WebRtc};
+use lanecast_protocol::codec::Codec;
 use lanecast_shard::{
-    AttachIceTcp, Command, Event, SessionError, SessionId, SessionMode, SessionStatistics, ShardBusy,
-    ShardStatistics, StreamConfig, StreamId, StreamStatistics,
+    AttachIceTcp, ClosedSegment, Command, Event, Keyframe, LocatedSegment, RecorderStatistics, Reply,
+    SegmentId, SessionError, SessionId, SessionMode, SessionStatistics, ShardBusy, ShardStatistics,
+    StreamConfig, StreamId, StreamStatistics,
 };
 use lanecast_webrtc::ice::IceCredentials;
 use lanecast_webrtc::negotiation::{Fingerprint, RemoteCandidate};
@@ -48,6 +53,71 @@ pub struct Plane {
     pub silent: bool,
     /// What is told of every WebRTC session.
     pub statistics: PeerStatistics,
+    /// Where the WebRTC viewers began.
+    pub starts: HashMap<SessionId, Option<i64>>,
+    /// What the sessions that are not live play.
+    pub modes: HashMap<SessionId, SessionMode>,
+    /// What sessions were told to play, in order.
+    pub played: Vec<(SessionId, Played)>,
+    /// What they are told in place of it.
+    pub refuse_to_play: Option<SessionError>,
+    /// Take what sessions are told to play, and never answer.
+    pub mute: bool,
+    pub unanswered: Vec<Reply<Result<SessionMode, SessionError>>>,
+    pub opened: Vec<Opened>,
+    pub located: Vec<Located>,
+    /// What is told of every recorder.
+    pub recorder: RecorderStatistics,
+}
+
+/// The shard, the stream, the ticket, and the file.
+pub type Opened = (usize, StreamId, u64, Result<(SegmentId, File), String>);
+/// The shard, the request, and the segment.
+pub type Located = (usize, u64, Result<Option<Box<LocatedSegment>>, String>);
+
+/// What a session was told to play.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Played {
+    Seek(i64),
+    Live,
+    Speed(f64),
+}
+
+impl Plane {
+    /// As a shard does it, where everything is recorded.
+    fn play(&mut self, session: SessionId, what: Played, reply: Reply<Result<SessionMode, SessionError>>) {
+        self.played.push((session, what));
+        if self.mute {
+            return self.unanswered.push(reply);
+        }
+        // Nobody listens where a client left.
+        let _ = reply.send(self.mode_after(session, what));
+    }
+
+    fn mode_after(&mut self, session: SessionId, what: Played) -> Result<SessionMode, SessionError> {
+        if !self.sessions.contains_key(&session) {
+            return Err(SessionError::Unknown);
+        }
+        if let Some(error) = self.refuse_to_play {
+            return Err(error);
+        }
+        match what {
+            Played::Seek(unix_ms) => {
+                let mode = SessionMode { is_live: false, current_time_unix_ms: Some(unix_ms), speed: 1.0 };
+                self.modes.insert(session, mode);
+            }
+            Played::Live => {
+                self.modes.remove(&session);
+            }
+            Played::Speed(speed) => self.modes.get_mut(&session).ok_or(SessionError::Live)?.speed = speed,
+        }
+        Ok(self.mode(session))
+    }
+
+    fn mode(&self, session: SessionId) -> SessionMode {
+        let live = SessionMode { is_live: true, current_time_unix_ms: None, speed: 1.0 };
+        self.modes.get(&session).copied().unwrap_or(live)
+    }
 }
 
 /// What came with a WebSocket.
@@ -105,11 +175,13 @@ impl Server {
     pub async fn with(data_dir: &Path, limits: Limits, cors_origins: CorsOrigins) -> Self {
         let config = Config::load(["lanecast".into()], &|_| None).unwrap();
         let (store, streams) = Store::open(data_dir).unwrap();
+        let folder = data_dir.join("recordings");
+        let catalog = Catalog::open(CatalogSettings { folder, retention: Retention::default() }).unwrap();
         let plane = Arc::new(Mutex::new(Plane::default()));
         let (events, mut receiver) = mpsc::channel(64);
         let (tell, told) = mpsc::unbounded_channel();
         let shards = (0..2).map(|index| shard(index, plane.clone(), events.clone(), tell.clone())).collect();
-        let control = ControlPlane::new(limits, config.source, shards, store, webrtc());
+        let control = ControlPlane::new(limits, config.source, shards, store, catalog, webrtc());
         let taking = control.clone();
         let event_task = tokio::spawn(async move {
             while let Some(event) = receiver.recv().await {
@@ -177,6 +249,54 @@ impl Server {
         session
     }
 
+    /// Has a file made for a stream, as its recorder does.
+    pub async fn open_segment(
+        &mut self,
+        stream: StreamId,
+        start_unix_ms: i64,
+        codec: Codec,
+    ) -> (SegmentId, File) {
+        let ticket = start_unix_ms as u64;
+        self.emit(Event::OpenSegment { stream, ticket, start_unix_ms, codec }).await;
+        self.until_told("opened").await;
+        let (_, of, answered, result) = self.plane().opened.pop().unwrap();
+        assert_eq!((of, answered), (stream, ticket));
+        result.unwrap()
+    }
+
+    /// Records a stream from here to there, as far as the catalogue can tell: the file has bytes, but no picture.
+    pub async fn record(&mut self, stream: StreamId, start_unix_ms: i64, end_unix_ms: i64) -> SegmentId {
+        self.record_as(stream, start_unix_ms, end_unix_ms, Codec::H264).await
+    }
+
+    /// The same in another codec.
+    pub async fn record_as(
+        &mut self,
+        stream: StreamId,
+        start_unix_ms: i64,
+        end_unix_ms: i64,
+        codec: Codec,
+    ) -> SegmentId {
+        let (segment, file) = self.open_segment(stream, start_unix_ms, codec).await;
+        self.close_segment(stream, segment, file, start_unix_ms, end_unix_ms).await;
+        segment
+    }
+
+    /// Ends the file of a recording.
+    pub async fn close_segment(
+        &self,
+        stream: StreamId,
+        segment: SegmentId,
+        mut file: File,
+        start_unix_ms: i64,
+        end_unix_ms: i64,
+    ) {
+        file.write_all(&[0; SEGMENT_BYTES as usize]).unwrap();
+        let keyframes = vec![Keyframe { unix_ms: start_unix_ms, offset: 0 }];
+        let closed = ClosedSegment { segment, start_unix_ms, end_unix_ms, bytes: SEGMENT_BYTES, keyframes };
+        self.emit(Event::SegmentClosed { stream, closed }).await;
+    }
+
     pub fn plane(&self) -> std::sync::MutexGuard<'_, Plane> {
         self.plane.lock().unwrap()
     }
@@ -195,6 +315,9 @@ impl Server {
         tokio::task::yield_now().await;
     }
 }
+
+/// Length of a file that [`Server::record`] makes.
+pub const SEGMENT_BYTES: u64 = 1000;
 
 /// More than a test needs, unless it is about them.
 pub const LIMITS: Limits =
@@ -274,6 +397,11 @@ fn take(index: usize, command: Command, plane: &mut Plane) -> (&'static str, Vec
                 return ("attach", Vec::new());
             }
             plane.sessions.insert(attach.session, (attach.stream, None));
+            plane.starts.insert(attach.session, attach.start_unix_ms);
+            if let Some(unix_ms) = attach.start_unix_ms {
+                let mode = SessionMode { is_live: false, current_time_unix_ms: Some(unix_ms), speed: 1.0 };
+                plane.modes.insert(attach.session, mode);
+            }
             plane.webrtc.insert(attach.session, attach.peer);
             if !plane.silent {
                 // Nobody listens where a test leaves half-way.
@@ -315,26 +443,38 @@ fn take(index: usize, command: Command, plane: &mut Plane) -> (&'static str, Vec
             ("end", ended.map(event).into_iter().collect())
         }
         Command::ReadMode { session, reply } => {
-            let live = SessionMode { is_live: true, current_time_unix_ms: None, speed: 1.0 };
-            let _ = reply.send(plane.sessions.get(&session).map(|_| live).ok_or(SessionError::Unknown));
+            let known = plane.sessions.contains_key(&session);
+            let _ = reply.send(if known { Ok(plane.mode(session)) } else { Err(SessionError::Unknown) });
             ("mode", Vec::new())
         }
-        Command::Seek { session, reply, .. }
-        | Command::GoLive { session, reply }
-        | Command::SetSpeed { session, reply, .. } => {
-            let live = SessionMode { is_live: true, current_time_unix_ms: None, speed: 1.0 };
-            let _ = reply.send(plane.sessions.get(&session).map(|_| live).ok_or(SessionError::Unknown));
-            ("play", Vec::new())
+        Command::Seek { session, unix_ms, reply } => {
+            plane.play(session, Played::Seek(unix_ms), reply);
+            ("seek", Vec::new())
         }
-        Command::SegmentOpened { .. } | Command::SegmentLost { .. } | Command::Located { .. } => {
-            ("recording", Vec::new())
+        Command::GoLive { session, reply } => {
+            plane.play(session, Played::Live, reply);
+            ("live", Vec::new())
+        }
+        Command::SetSpeed { session, speed, reply } => {
+            plane.play(session, Played::Speed(speed), reply);
+            ("speed", Vec::new())
+        }
+        Command::SegmentOpened { stream, ticket, result } => {
+            plane.opened.push((index, stream, ticket, result));
+            ("opened", Vec::new())
+        }
+        Command::SegmentLost { .. } => ("lost", Vec::new()),
+        Command::Located { request, result } => {
+            plane.located.push((index, request, result));
+            ("located", Vec::new())
         }
         Command::Resolved { question, addresses, .. } => {
             plane.resolved.push((question, addresses));
             ("resolved", Vec::new())
         }
         Command::ReadStatistics { reply } => {
-            let counters = StreamStatistics { packets_sent: 3, ..Default::default() };
+            let recorder = plane.recorder;
+            let counters = StreamStatistics { packets_sent: 3, recorder, ..Default::default() };
             let streams = plane.streams.iter().filter(|(_, (shard, _))| *shard == index);
             let streams = streams.map(|(id, _)| (*id, counters.clone())).collect();
             let _ = reply.send(ShardStatistics { shard: index, streams, ..Default::default() });

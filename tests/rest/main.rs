@@ -7,6 +7,7 @@ mod ice_tcp;
 mod log;
 mod offers;
 mod openapi;
+mod recordings;
 mod robustness;
 mod server;
 mod sessions;

@@ -67,6 +67,7 @@ fn no_body_is_answered_with_a_fault_of_ours() {
                 server.post("/streams/x/webrtc/dvr", &body).await,
                 server.post(&format!("{control}/seek"), &body).await,
                 server.post(&format!("{control}/speed"), &body).await,
+                server.post(&format!("{control}/live"), &body).await,
             ] {
                 prop_assert!(answer.status.as_u16() < 500, "{body}: {answer:?}");
                 if answer.status.is_client_error() {
@@ -103,6 +104,39 @@ fn no_path_is_answered_with_a_fault_of_ours() {
         Ok(())
     };
     runner.run(&path, check).unwrap();
+}
+
+/// A bound of time as somebody may write it.
+fn any_bound() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<f64>().prop_map(|number| number.to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        prop_oneof![Just("NaN"), Just("-inf"), Just("1e999"), Just("")].prop_map(str::to_owned),
+        "[0-9eE+.%a-z-]{0,12}",
+    ]
+}
+
+#[test]
+fn no_range_is_answered_with_a_fault_of_ours() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut server, _directory) = runtime.block_on(Server::start());
+    let stream = runtime.block_on(server.add(json!("x")));
+    runtime.block_on(server.record(stream, 1_000_000, 1_060_000));
+    let pair = (prop_oneof![Just("from"), Just("to"), Just("x")], any_bound())
+        .prop_map(|(name, bound)| format!("{name}={bound}"));
+    let query = prop::collection::vec(pair, 0..4).prop_map(|pairs| pairs.join("&"));
+    let mut runner = TestRunner::new(Config { cases: 500, failure_persistence: None, ..Config::default() });
+    let check = |query: String| {
+        let path = format!("/streams/x/recordings?{query}");
+        for answer in [runtime.block_on(server.get(&path)), runtime.block_on(server.delete(&path))] {
+            prop_assert!(answer.status.as_u16() < 500, "{query}: {answer:?}");
+            let known = ["invalid_query", "invalid_range"];
+            let refused = answer.status.is_client_error();
+            prop_assert!(!refused || known.contains(&answer.json()["error"].as_str().unwrap()), "{answer:?}");
+        }
+        Ok(())
+    };
+    runner.run(&query, check).unwrap();
 }
 
 /// A browser's offer with some lines gone, doubled, cut off or changed.

@@ -35,6 +35,7 @@ async fn revision_1_is_created_and_shown_without_credentials() {
         "rtsp_inputs": [{"label": "main", "url": "rtsp://cam:554/live", "priority": 0, "transport": "auto"}],
         "should_record": true, "restart_interval_secs": 5, "state": "Connecting", "state_reason": null,
         "active_input": null, "codec": null, "width": null, "height": null, "recording_start_time": null,
+        "recording": {"state": "off", "reason": null, "bytes": 0, "segments": 0, "dropped_gops": 0},
         "webrtc_sessions": [], "viewers": 0, "shard": 0,
     });
     assert_eq!(answer.json(), expected);

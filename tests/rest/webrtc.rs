@@ -140,8 +140,8 @@ async fn a_session_is_found_under_its_own_kind_only() {
         assert_eq!(server.get(&format!("/streams/7/{own}/{id}/mode")).await.json(), live);
         assert_eq!(server.post(&format!("/streams/7/{own}/{id}/live"), "").await.json(), live);
         assert_eq!(server.get(&format!("/client-session-control/{id}/mode")).await.json(), live);
-        let seek = server.post(&format!("/streams/7/{own}/{id}/seek"), json!({"timestamp": 1})).await;
-        assert_eq!(seek.refusal(), (409, "not_recorded".into()));
+        let seek = server.post(&format!("/streams/7/{other}/{id}/seek"), json!({"timestamp": 1})).await;
+        assert_eq!(seek.refusal(), unknown);
         let speed = server.post(&format!("/streams/7/{own}/{id}/speed"), json!({"speed": 2})).await;
         assert_eq!(speed.refusal(), (409, "session_is_live".into()));
         assert_eq!(server.get(&format!("/streams/7/{other}/{id}/mode")).await.refusal(), unknown);
@@ -217,17 +217,118 @@ async fn a_codec_that_is_not_offered_is_named_with_those_that_are() {
 }
 
 #[tokio::test]
-async fn recordings_cannot_be_watched_yet() {
-    let (server, _directory) = Server::start().await;
-    server.add(json!(7)).await;
-    let dvr = async |body: Value| server.post("/streams/7/webrtc/dvr", body).await.refusal();
-    assert_eq!(dvr(json!({"offer": BROWSER, "timestamp": 1})).await, (409, "not_recorded".into()));
-    assert_eq!(dvr(json!({"offer": BROWSER})).await, (400, "missing_field".into()));
-    assert_eq!(dvr(json!({"offer": BROWSER, "timestamp": "now"})).await, (400, "invalid_field".into()));
-    assert_eq!(dvr(json!({"offer": "x", "timestamp": 1})).await, (400, "invalid_sdp".into()));
-    let answer = server.post("/streams/8/webrtc/dvr", json!({"offer": BROWSER, "timestamp": 1})).await;
-    assert_eq!(answer.refusal(), (404, "unknown_stream".into()));
+async fn a_dvr_session_begins_at_its_time() {
+    let (mut server, _directory) = Server::start().await;
+    let stream = server.add(json!(7)).await;
+    server.record(stream, 1_000_000, 1_060_000).await;
+    server.record(stream, 2_000_000, 2_060_000).await;
+    let dvr = async |timestamp: Value| {
+        server.post("/streams/7/webrtc/dvr", json!({"offer": BROWSER, "timestamp": timestamp})).await
+    };
+    // Within a recording, in the gap, before the first: there is something at that time or later.
+    for (timestamp, start) in
+        [(json!(1_030_000.5), 1_030_000), (json!(1_500_000), 1_500_000), (json!(-7), -7), (json!(0), 0)]
+    {
+        let answer = dvr(timestamp).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let body = answer.json();
+        let session: SessionId = body["session_id"].as_str().unwrap().parse().unwrap();
+        assert!(body["answer"].as_str().unwrap().contains("a=ice-lite"));
+        assert_eq!(server.plane().starts[&session], Some(start));
+        let deleted = server.delete(&format!("/streams/7/webrtc/{session}")).await;
+        assert_eq!(deleted.status, 204);
+    }
+    // At the end of the last one, and in the future.
+    for timestamp in [json!(2_060_001), json!(1e300)] {
+        let answer = dvr(timestamp).await;
+        assert_eq!(answer.refusal(), (404, "not_recorded".into()));
+        assert!(answer.json()["message"].as_str().unwrap().contains("\"7\""));
+    }
     assert_no_session(&server).await;
+}
+
+#[tokio::test]
+async fn a_dvr_session_needs_a_time_that_is_recorded_and_leaves_nothing_otherwise() {
+    let (mut server, _directory) = Server::start().await;
+    let stream = server.add(json!(7)).await;
+    let dvr = async |server: &Server, body: Value| server.post("/streams/7/webrtc/dvr", body).await.refusal();
+    let body = json!({"offer": BROWSER, "timestamp": 1});
+    assert_eq!(dvr(&server, body.clone()).await, (404, "not_recorded".into()));
+    server.record(stream, 1_000_000, 1_060_000).await;
+    for (body, status, code) in [
+        (json!({"offer": BROWSER}), 400, "missing_field"),
+        (json!({"timestamp": 1}), 400, "missing_field"),
+        (json!({"offer": BROWSER, "timestamp": "now"}), 400, "invalid_field"),
+        (json!({"offer": BROWSER, "timestamp": null}), 400, "invalid_field"),
+        (json!({"offer": "x", "timestamp": 1}), 400, "invalid_sdp"),
+        (json!({"offer": offers::vp8_only(), "timestamp": 1}), 422, "codec_not_offered"),
+        (json!({"offer": offers::audio_only(), "timestamp": 1}), 422, "no_video"),
+    ] {
+        assert_eq!(dvr(&server, body.clone()).await, (status, code.into()), "{body}");
+    }
+    let answer = server.post("/streams/8/webrtc/dvr", body.clone()).await;
+    assert_eq!(answer.refusal(), (404, "unknown_stream".into()));
+    // Removed between the question and the answer.
+    server.plane().refuse = Some(SessionError::NotRecorded);
+    assert_eq!(dvr(&server, body.clone()).await, (404, "not_recorded".into()));
+    server.plane().refuse = Some(SessionError::Unreadable);
+    assert_eq!(dvr(&server, body).await, (503, "recordings_unreadable".into()));
+    assert_no_session(&server).await;
+    let metrics = server.get("/metrics").await.body;
+    assert!(
+        metrics.contains("lanecast_webrtc_offers_refused_total{cause=\"not_recorded\"} 2\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_camera_that_was_not_up_yet_is_answered_in_its_recordings_codec() {
+    let (mut server, _directory) = Server::start().await;
+    let stream = server.add(json!(7)).await;
+    server.record_as(stream, 1_000_000, 1_060_000, Codec::H265).await;
+    let body = json!({"offer": BROWSER, "timestamp": 1_000_000});
+    let answer = server.post("/streams/7/webrtc/dvr", body.clone()).await;
+    assert_eq!(answer.refusal(), (422, "codec_not_offered".into()));
+    // Up, it is the stream's that counts: the session will return to it.
+    server.emit(Event::StreamChanged { stream, status: status(Codec::H264) }).await;
+    assert_eq!(server.post("/streams/7/webrtc/dvr", body).await.status, 201);
+}
+
+#[tokio::test]
+async fn the_list_tells_who_is_live() {
+    let (mut server, _directory, stream, session) = with_session().await;
+    server.record(stream, 1_000_000, 1_060_000).await;
+    let body = json!({"offer": BROWSER, "timestamp": 1_000_000});
+    let rewound = server.post("/streams/7/webrtc/dvr", body).await.json()["session_id"].clone();
+    let list = async || {
+        let list = server.get("/streams/7/webrtc").await.json();
+        let entries = list["sessions"].as_array().unwrap().iter();
+        entries.map(|entry| (entry["session_id"].clone(), entry["is_live"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(list().await, [(json!(session), json!(true)), (rewound.clone(), json!(false))]);
+    let control = format!("/client-session-control/{}", rewound.as_str().unwrap());
+    server.post(&format!("{control}/live"), "").await;
+    server.post(&format!("/client-session-control/{session}/seek"), json!({"timestamp": 1_000_000})).await;
+    assert_eq!(list().await, [(json!(session), json!(false)), (rewound.clone(), json!(true))]);
+    // Ended on its shard, which the control plane has not heard yet.
+    server.plane().sessions.remove(&session);
+    assert_eq!(list().await, [(rewound, json!(true))]);
+    server.plane().busy = true;
+    assert_eq!(server.get("/streams/7/webrtc").await.refusal(), (503, "busy".into()));
+}
+
+#[tokio::test]
+async fn a_list_of_many_sessions_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { webrtc_sessions: 1000, webrtc_sessions_per_stream: 1000, ..LIMITS };
+    let server = Server::with(directory.path(), limits, CorsOrigins::Any).await;
+    server.add(json!(7)).await;
+    for _ in 0..600 {
+        assert_eq!(offer(&server, BROWSER).await.status, 201);
+    }
+    let list = server.get("/streams/7/webrtc").await.json();
+    let sessions = list["sessions"].as_array().unwrap();
+    assert!(sessions.len() == 600 && sessions.iter().all(|session| session["is_live"] == true));
 }
 
 #[tokio::test]
