@@ -1,5 +1,6 @@
 //! What several targets share, and the bodies that are longer than a target.
 
+pub mod mp4;
 pub mod negotiation;
 
 use bytes::{Buf, Bytes};
