@@ -100,7 +100,7 @@ impl Recorder {
         let idle = self.disk.operation.is_none();
         let retry = self.disk.retry_at.filter(|_| idle && !self.segments.is_empty());
         let sync = self.segments.front().filter(|first| idle && first.unsynced && first.is_at_fragment_end());
-        let sync = sync.and_then(|_| self.config.sync_interval).zip(self.disk.synced_at);
+        let sync = sync.and(self.config.sync_interval).zip(self.disk.synced_at);
         let sync = sync.map(|(interval, synced_at)| synced_at + interval);
         // Nothing is tried before the retry, a sync neither.
         let sync = sync.map(|at| retry.map_or(at, |retry| retry.max(at)));

@@ -240,13 +240,13 @@ impl SegmentWriter {
         self.fragments.iter()
     }
 
-    /// End of the last complete fragment, written or not.
+    /// End of all complete fragments, written or not.
     pub(super) fn end_unix_ms(&self) -> i64 {
-        let end = self.fragments.iter().rev().find_map(|fragment| match &fragment.stage {
+        let ends = self.fragments.iter().filter_map(|fragment| match &fragment.stage {
             Stage::Making => None,
             Stage::Complete { end_unix_ms, .. } | Stage::Final { end_unix_ms, .. } => Some(*end_unix_ms),
         });
-        end.map_or(self.whole.end_unix_ms, |end| end.max(self.whole.end_unix_ms))
+        ends.fold(self.whole.end_unix_ms, i64::max)
     }
 
     /// The next picture; begins a fragment where none is in the making.
@@ -421,7 +421,11 @@ impl SegmentWriter {
                 Stage::Final { end_unix_ms, .. } => end_unix_ms,
                 _ => front.newest_unix_ms,
             };
-            self.whole = Whole { bytes: self.written, newest_unix_ms: front.newest_unix_ms, end_unix_ms };
+            self.whole = Whole {
+                bytes: self.written,
+                newest_unix_ms: front.newest_unix_ms.max(self.whole.newest_unix_ms),
+                end_unix_ms: end_unix_ms.max(self.whole.end_unix_ms),
+            };
             self.open.set_readable(self.written);
         }
         whole
