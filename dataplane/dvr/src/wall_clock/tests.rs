@@ -72,7 +72,8 @@ impl World {
         let (now, system_unix_ms) = self.at(self.time_us);
         let unix_us = START_UNIX_MS * 1000 + self.time_us + self.camera_wrong_ms * 1000;
         let seconds = (unix_us.div_euclid(1_000_000) + NTP_TO_UNIX_SECONDS) as u64;
-        let ntp = seconds << 32 | ((unix_us.rem_euclid(1_000_000) as u64) << 32) / 1_000_000;
+        let fraction = ((unix_us.rem_euclid(1_000_000) as u64) << 32) / 1_000_000;
+        let ntp = (seconds << 32) | fraction;
         let report = SenderReport { ssrc: 1, ntp, rtp_timestamp: self.rtp(self.time_us) };
         self.wall_clock.handle_sender_report(now, system_unix_ms, report);
     }
@@ -286,7 +287,7 @@ fn reports_in_use_stay_believed_when_the_system_clock_is_set() {
 #[test]
 fn a_report_of_the_next_ntp_era_is_read() {
     let just_after_2036_us = 2_085_978_500 * 1_000_000;
-    let ntp = 4_u64 << 32 | 1 << 31;
+    let ntp = (4_u64 << 32) | (1 << 31);
     assert_eq!(ntp_to_unix_us(ntp, just_after_2036_us), 2_085_978_500_500_000);
     let just_before_us = 2_085_978_400 * 1_000_000;
     assert_eq!(ntp_to_unix_us(ntp, just_before_us), 2_085_978_500_500_000);

@@ -129,7 +129,7 @@ proptest! {
         rig.pass(20_000);
         rig.restart_camera();
         let first = rig.number;
-        rig.run(30_000, 1000);
+        rig.run(12_000, 1000);
         prop_assert_eq!(rig.status(), &RecordingStatus::Recording);
         rig.stop();
         let numbers = rig.numbers();
