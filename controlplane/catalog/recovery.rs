@@ -207,7 +207,11 @@ impl Fragment {
     fn new(offset: u64, header: &FragmentHeader, header_bytes: u64) -> Self {
         let payload: u64 = header.samples.iter().map(|sample| u64::from(sample.bytes)).sum();
         let first = header.samples.first().filter(|sample| sample.sync);
-        let shown = |sample: &Sample| shown_unix_ms(header.unix_ms, i64::from(sample.composition_offset_90k));
+        // The recorder takes the offset from the picture's time and rounds down.
+        let shown = |sample: &Sample| {
+            let offset_ms = -(-i64::from(sample.composition_offset_90k)).div_euclid(TICKS_PER_MS);
+            header.unix_ms.saturating_add(offset_ms)
+        };
         Self {
             offset,
             header_bytes,
@@ -269,12 +273,7 @@ fn end_unix_ms(header: &FragmentHeader) -> i64 {
         end_90k = end_90k.max(shown_90k.saturating_add(i64::from(sample.duration_90k)));
         decoded_90k = decoded_90k.saturating_add(i64::from(sample.duration_90k));
     }
-    shown_unix_ms(header.unix_ms, end_90k)
-}
-
-fn shown_unix_ms(unix_ms: i64, offset_90k: i64) -> i64 {
-    let ticks_per_ms = i64::from(TIMESCALE / 1000);
-    unix_ms.saturating_add((offset_90k + ticks_per_ms / 2).div_euclid(ticks_per_ms))
+    header.unix_ms.saturating_add(end_90k.div_euclid(TICKS_PER_MS))
 }
 
 /// A part of a file.
@@ -307,10 +306,7 @@ fn read_part<T>(
         }
         match parse(&bytes) {
             Ok(Parsed::Whole { part, bytes }) => return Ok(Part::Whole { part, bytes: bytes as u64 }),
-            Ok(Parsed::Incomplete { bytes_wanted }) if bytes.len() == left => {
-                let _ = bytes_wanted;
-                return Ok(Part::Torn);
-            }
+            Ok(Parsed::Incomplete { .. }) if bytes.len() == left => return Ok(Part::Torn),
             Ok(Parsed::Incomplete { bytes_wanted }) if bytes_wanted > HEADER_BYTES_MAX => {
                 return Ok(Part::Wrong(Mp4Error { what: "a header that is too large", offset: 0 }));
             }
@@ -331,12 +327,13 @@ fn begins_like_ours(file: &File, file_bytes: u64) -> io::Result<bool> {
     Ok(bytes == 0 || (bytes == head.len() && &head[4..] == b"ftyp"))
 }
 
+const TICKS_PER_MS: i64 = TIMESCALE as i64 / 1000;
 /// The headers of most fragments.
 const FIRST_READ: usize = 4096;
-/// A fragment of two seconds has hundreds of samples of 16 bytes; an init segment has parameter sets.
-const HEADER_BYTES_MAX: usize = 1 << 20;
+/// The larger of the two.
+const HEADER_BYTES_MAX: usize = mp4::MAX_FRAGMENT_HEADER_BYTES;
 /// What may be of an init segment.
-const INIT_BYTES_MAX: u64 = HEADER_BYTES_MAX as u64;
+const INIT_BYTES_MAX: u64 = mp4::MAX_INIT_BYTES as u64;
 /// A NAL unit ends in a byte that is not zero (H.264 and H.265, section 7.4.1 and 7.4.2.1); some cameras pad. What was not
 /// written is zero by the page.
 const ZEROS_MAX: usize = 64;
