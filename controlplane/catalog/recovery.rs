@@ -341,6 +341,9 @@ const ZEROS_MAX: usize = 64;
 const TORN_SLACK: u64 = 1 << 20;
 
 #[cfg(test)]
+mod recorded;
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
