@@ -225,15 +225,6 @@ impl Catalog {
         answer.await.map_err(|_| CatalogError::Busy)?
     }
 
-    /// Whether anything of a stream is recorded at this time (UTC ms) or later: whether [`Catalog::locate`] would find a
-    /// segment.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn has(&self, _source_id: &SourceId, _unix_ms: i64) -> Result<bool, CatalogError> {
-        unimplemented!()
-    }
-
     /// Removes whole segments inside `from..to` (UTC ms); never the one that is written.
     ///
     /// # Errors
