@@ -3,6 +3,18 @@
 //! `cargo test -p lanecast --lib measure -- --ignored --nocapture`; `CAMERAS`, `DAYS` from the environment. Rows are written in
 //! the order of time, as cameras do it, so that pages are as full as they would be. Only files that are opened or removed here
 //! exist, and they are small: a real removal takes what the file system takes for 30 MB.
+//!
+//! Two virtual processors at a load of 5 to 9, ext4; 30 keyframes a segment:
+//!
+//! | | 200 cameras × 30 days, unoptimized | 20 cameras × 30 days, `opt-level=2` |
+//! |---|---|---|
+//! | rows | 8,640,000 | 864,000 |
+//! | size | 1755 MiB, 213 bytes a row | 170 MiB, 206 bytes a row |
+//! | open, cold / warm | 114 / 50 ms | 8 / 1 ms |
+//! | timeline of a month (43,200 rows), p50 cold / warm | 166 / 136 ms | 48 / 20 ms |
+//! | locate, p50 / p99, warm | 50 / 124 µs | 38 / 128 µs |
+//! | 2000 segments removed by retention | 0.98 s | 0.71 s |
+//! | a request meanwhile, p99 / max | 6.9 / 27 ms | 0.3 / 20 ms |
 
 use std::path::Path;
 use std::time::{Duration, Instant};
