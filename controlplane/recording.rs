@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lanecast_protocol::codec::Codec;
 use lanecast_shard::{Command, RecorderStatistics, SegmentId, ShardStatistics, StreamId, Wanted};
@@ -101,7 +101,9 @@ impl ControlPlane {
     /// # Errors
     /// 503.
     pub async fn has_recorded(&self, source_id: &SourceId, unix_ms: i64) -> Result<bool, ApiError> {
-        in_time(self.catalog().has(source_id, unix_ms)).await
+        // What is being written has no end in the catalogue: it ends now.
+        let to_come = unix_ms > now_unix_ms().saturating_add(FUTURE_MS);
+        Ok(!to_come && in_time(self.catalog().has(source_id, unix_ms)).await?)
     }
 
     /// The spans that touch a range (UTC ms), the oldest first.
@@ -157,6 +159,13 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, CatalogError>>) -> Re
     }
 }
 
+fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(UNIX_MS_MAX)
+}
+
+/// As far behind the newest picture as a player still begins with that picture.
+const FUTURE_MS: i64 = 1000;
 const REMOVED: &str = "the stream was removed";
 /// The end of year 9999.
 pub const UNIX_MS_MAX: i64 = 253_402_300_799_999;

@@ -296,6 +296,10 @@ impl Shard {
             self.viewers[index].seeking = Some(seeking);
             return;
         };
+        if seeking.reply.as_ref().is_some_and(Reply::is_closed) {
+            // Who asked was told that it did not happen.
+            return self.arm_playback(index);
+        }
         if self.viewers[index].playing.is_none() {
             self.leave_live(index);
         }
