@@ -4,7 +4,7 @@
 //! fails leaves the session as it was. Numbers and times go on by the viewer's stitcher (WSC-RTP) or egress (WebRTC).
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use lanecast_dvr::player::{Extent, Located, Player, PlayerConfig, PlayerOutput, Wanted};
@@ -28,6 +28,12 @@ use crate::token::{Owner, Token};
 /// A segment that is said to be written, but not by us any more, is looked for this often: by then the catalogue knows that it
 /// is closed.
 const LOCATE_TRIES: u8 = 3;
+
+/// Players wake together at this interval, where their pictures are due at any time: a turn costs some 20 us, and a thousand
+/// viewers at scattered places would need 25,000 a second. Pictures are late by that much at the most.
+const BEAT: Duration = Duration::from_millis(4);
+/// What is due sooner is a part of a picture that is spread over milliseconds.
+const OFF_BEAT: Duration = Duration::from_millis(2);
 
 /// A question for a segment that is under way.
 #[derive(Debug)]
@@ -97,7 +103,7 @@ impl Shard {
         let &index = self.sessions.get(&session).ok_or(SessionError::Unknown)?;
         self.return_to_live(now, index);
         self.stop_seeking(now, index);
-        self.arm_playback(index);
+        self.arm_playback(now, index);
         Ok(LIVE_MODE)
     }
 
@@ -248,7 +254,7 @@ impl Shard {
     /// Does what the player of a viewer wants that is to leave for the past.
     fn run_seeking(&mut self, now: Instant, index: usize) {
         let Some(mut seeking) = self.viewers.get_mut(index).and_then(|viewer| viewer.seeking.take()) else {
-            return self.arm_playback(index);
+            return self.arm_playback(now, index);
         };
         let mut end = None;
         while let Some(output) = seeking.player.poll_output() {
@@ -286,7 +292,7 @@ impl Shard {
                 seeking.answer(Err(error));
             }
         }
-        self.arm_playback(index);
+        self.arm_playback(now, index);
     }
 
     /// The viewer leaves what it had for the player that is ready.
@@ -298,7 +304,7 @@ impl Shard {
         };
         if seeking.reply.as_ref().is_some_and(Reply::is_closed) {
             // Who asked was told that it did not happen.
-            return self.arm_playback(index);
+            return self.arm_playback(now, index);
         }
         if self.viewers[index].playing.is_none() {
             self.leave_live(index);
@@ -313,7 +319,7 @@ impl Shard {
             session.handle_mode(now, Mode::Dvr { timestamp: unix_ms });
         });
         self.run_playing(now, index);
-        self.arm_playback(index);
+        self.arm_playback(now, index);
     }
 
     /// Does what the player of a viewer wants.
@@ -349,7 +355,7 @@ impl Shard {
         if over {
             self.return_to_live(now, index);
         }
-        self.arm_playback(index);
+        self.arm_playback(now, index);
     }
 
     /// Back to the live edge, if the viewer is in the past.
@@ -465,10 +471,11 @@ impl Shard {
         sent
     }
 
-    pub(super) fn arm_playback(&mut self, index: usize) {
+    pub(super) fn arm_playback(&mut self, now: Instant, index: usize) {
         let Some(viewer) = self.viewers.get_mut(index) else { return };
         let both = [&viewer.playing, &viewer.seeking].into_iter().flatten();
         let wants = both.filter_map(|playback| playback.player.poll_timeout()).min();
+        let wants = wants.map(|at| on_beat(self.started, now, at));
         self.timers.set(TimerKey::Playback(index), &mut viewer.playback_timer, wants);
     }
 
@@ -479,6 +486,29 @@ impl Shard {
         if let Some(mut seeking) = viewer.seeking.take() {
             seeking.answer(Err(SessionError::Unknown));
         }
-        self.arm_playback(index);
+        self.timers.set(TimerKey::Playback(index), &mut viewer.playback_timer, None);
+    }
+}
+
+/// When a player that wants to be woken at `at` is woken.
+fn on_beat(started: Instant, now: Instant, at: Instant) -> Instant {
+    if at <= now + OFF_BEAT {
+        return at;
+    }
+    let past = at.saturating_duration_since(started).as_micros() % BEAT.as_micros();
+    at + Duration::from_micros((BEAT.as_micros() - past) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn players_wake_together_but_for_parts_of_a_picture() {
+        let started = Instant::now();
+        let at = |us| started + Duration::from_micros(us);
+        assert_eq!(on_beat(started, at(100), at(9_500)), at(12_000));
+        assert_eq!(on_beat(started, at(100), at(11_999)), at(12_000));
+        assert_eq!(on_beat(started, at(9_000), at(10_000)), at(10_000));
     }
 }
