@@ -1,6 +1,7 @@
 //! What several targets share, and the bodies that are longer than a target.
 
 pub mod negotiation;
+pub mod playback;
 
 use bytes::{Buf, Bytes};
 use lanecast_protocol::codec::{Codec, Depacketized, Depacketizer, ParameterSets};
