@@ -73,7 +73,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "lanecast-webrtc",
         ],
     ),
-    ("lanecast-fuzz", &["lanecast-protocol", "lanecast-relay", "lanecast-webrtc"]),
+    ("lanecast-fuzz", &["lanecast-dvr", "lanecast-protocol", "lanecast-relay", "lanecast-webrtc"]),
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod mp4;
 pub mod negotiation;
+pub mod playback;
 
 use bytes::{Buf, Bytes};
 use lanecast_protocol::codec::{Codec, Depacketized, Depacketizer, ParameterSets};

@@ -101,6 +101,14 @@ struct Blocked {
     not_before: Option<Instant>,
 }
 
+impl Place {
+    /// Not sent much before it is shown, nor after.
+    fn bounded(self) -> Self {
+        let earliest_90k = self.media_90k.saturating_sub(REORDER_90K_MAX);
+        Self { send_90k: self.send_90k.clamp(earliest_90k, self.media_90k), ..self }
+    }
+}
+
 impl Course {
     pub(super) fn new(now: Instant, unix_ms: i64) -> Self {
         Self {
@@ -370,8 +378,8 @@ impl Player {
         let running_90k = course.clock.media_at(now);
         let on = |offset_90k: i64, gap| {
             let media_90k = offset_90k.saturating_add(entry.presentation_90k);
-            let send_90k = offset_90k.saturating_add(entry.send_90k).max(media_90k - REORDER_90K_MAX);
-            Place { offset_90k, media_90k, send_90k, gap }
+            Place { offset_90k, media_90k, send_90k: offset_90k.saturating_add(entry.send_90k), gap }
+                .bounded()
         };
         let at = |media_90k: i64, gap| on(media_90k.saturating_sub(entry.presentation_90k), gap);
         let last = match course.last {
@@ -399,8 +407,8 @@ impl Player {
             return at(resumed_90k, false);
         }
         // A picture that is shown earlier than those sent is not shown much earlier.
-        place.media_90k = place.media_90k.max(last.media_90k - REORDER_90K_MAX);
-        place
+        place.media_90k = place.media_90k.max(last.media_90k.saturating_sub(REORDER_90K_MAX));
+        place.bounded()
     }
 
     fn is_blocked(&self, place: &Place) -> bool {
@@ -428,7 +436,9 @@ impl Player {
                 self.course.next = Some(next);
                 return false;
             }
-            if now - due > LATE_MAX {
+            // What is shown before a picture that was sent is late anyway.
+            let in_order = self.course.last.is_none_or(|last| next.place.media_90k >= last.media_90k);
+            if in_order && now - due > LATE_MAX {
                 self.course.clock.set_media(now, next.place.send_90k);
             }
         }

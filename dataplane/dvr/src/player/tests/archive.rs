@@ -224,7 +224,7 @@ impl Writing {
             let index = self.pictures % self.camera.gop;
             let start_unix_ms = self.recorded.start_unix_ms;
             let unix_ms = start_unix_ms + coded.shown * self.camera.frame_ms;
-            if index % self.camera.fragment == 0 {
+            if index.is_multiple_of(self.camera.fragment) {
                 self.end_fragment();
                 let offset = self.ends[self.fragments_begun()];
                 let fragment = Rc::new(MemoryFragment {
