@@ -14,12 +14,13 @@
 //!
 //! In file order of the walk: `window` holds what was read; `walk` finds the samples in it, or in memory; `picture` makes NAL
 //! units of them; `scan` finds the wanted one; `seek` is the way to [`PlayerOutput::Ready`], `course` that from
-//! [`Player::play`] on, by `clock`; `outbox` sends.
+//! [`Player::play`] on, by `clock` and `place`; `outbox` sends.
 
 mod clock;
 mod course;
 mod outbox;
 mod picture;
+mod place;
 mod scan;
 mod seek;
 #[cfg(test)]

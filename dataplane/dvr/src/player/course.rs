@@ -1,7 +1,6 @@
 //! From the first picture to the last: which picture is next, when it is due, and under which timestamp it leaves.
 //!
-//! Media time runs on over segments: each has an offset, chosen when its first picture joins on to what was sent. Not here: the
-//! packets.
+//! Not here: the packets, and how media time runs on over segments (`place`).
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,20 +9,13 @@ use lanecast_protocol::codec::{Nal, ParameterSets};
 
 use super::clock::{Burst, Clock, STEP_90K};
 use super::outbox::Picture;
+use super::place::{Last, Place, WAIT_90K_MAX, last_of};
 use super::walk::{Entry, Position, Reading, Stop, Walk};
 use super::{Accepted, Asked, Located, Player, PlayerOutput, Read, missing_keyframe};
 use crate::segment::SegmentId;
 
 /// A picture that comes later than this is not caught up with: what follows is shifted.
 const LATE_MAX: Duration = Duration::from_secs(1);
-/// Between the end of a segment and the start of the next: more is a gap.
-const GAP_MS: i64 = 1000;
-/// By how much the times of day may differ from the durations where segments follow one another: rounding, and a clock that is slewed.
-const SEAM_90K: i64 = 4500;
-/// Who watches waits for the next picture as long as this at the most, in time or in media time; what is more is a gap.
-const WAIT_90K_MAX: i64 = 900_000;
-/// By how much a picture may come before one that is shown earlier: 16 of them at 8 a second.
-const REORDER_90K_MAX: i64 = 180_000;
 /// The next segment is asked for when so much of this one is left, at normal speed.
 const ASK_AHEAD_MS: f64 = 5000.0;
 /// From this speed on keyframes only, where all would be more than [`PICTURES_PER_SECOND_MAX`].
@@ -47,9 +39,9 @@ pub(super) struct Course {
     /// Loaded, and not due yet.
     next: Option<Next>,
     /// From presentation time in the segment to media time.
-    offset_90k: i64,
+    pub(super) offset_90k: i64,
     /// Newest picture in order that was sent, or passed over.
-    last: Option<Last>,
+    pub(super) last: Option<Last>,
     newest_wire_90k: Option<i64>,
     gop: Option<Gop>,
     /// Behind the last picture that was sent.
@@ -57,7 +49,7 @@ pub(super) struct Course {
     keyframes_only: bool,
     blocked: Option<Blocked>,
     /// The segment was left before its end.
-    cut_short: bool,
+    pub(super) cut_short: bool,
     /// The first picture of the next segment is at hand.
     following_is_loaded: bool,
 }
@@ -71,23 +63,6 @@ struct Next {
     joins: bool,
 }
 
-/// A picture on the one line of media time.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    offset_90k: i64,
-    media_90k: i64,
-    send_90k: i64,
-    /// Something is missing before it.
-    gap: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    media_90k: i64,
-    duration_90k: i64,
-    unix_ms: i64,
-}
-
 /// What was sent since the last keyframe.
 #[derive(Clone, Copy, Debug)]
 struct Gop {
@@ -99,14 +74,6 @@ struct Gop {
 #[derive(Clone, Copy, Debug)]
 struct Blocked {
     not_before: Option<Instant>,
-}
-
-impl Place {
-    /// Not sent much before it is shown, nor after.
-    fn bounded(self) -> Self {
-        let earliest_90k = self.media_90k.saturating_sub(REORDER_90K_MAX);
-        Self { send_90k: self.send_90k.clamp(earliest_90k, self.media_90k), ..self }
-    }
 }
 
 impl Course {
@@ -130,7 +97,7 @@ impl Course {
     }
 
     /// Only keyframes are looked at.
-    fn steps(&self) -> bool {
+    pub(super) fn steps(&self) -> bool {
         self.burst.is_none() && (self.keyframes_only || self.blocked.is_some())
     }
 }
@@ -173,11 +140,11 @@ impl Player {
         if ahead.is_some() || self.course.following_is_loaded {
             return ahead;
         }
-        match self.following.as_mut().map(first_of).map(|first| first.map(|_| ())) {
-            Some(Ok(())) => self.course.following_is_loaded = true,
-            Some(Err(Stop::Read { segment, offset, bytes })) => return Some(Read { segment, offset, bytes }),
-            Some(Err(Stop::Damaged { segment, reason })) => self.on_damage(now, segment, reason),
-            Some(Err(Stop::Edge { .. } | Stop::End)) | None => {}
+        match self.first_of_following() {
+            Ok(_) => self.course.following_is_loaded = true,
+            Err(Stop::Read { segment, offset, bytes }) => return Some(Read { segment, offset, bytes }),
+            Err(Stop::Damaged { segment, reason }) => self.on_damage(now, segment, reason),
+            Err(Stop::Edge { .. } | Stop::End) => {}
         }
         None
     }
@@ -247,7 +214,8 @@ impl Player {
     ) {
         match (located.map(|located| self.accept(located, asked)), asked) {
             (Ok(Accepted::Segment(walk)), _) => {
-                self.following = Some(walk);
+                let passed = self.following.replace(walk);
+                self.release(passed);
                 self.course.following_is_loaded = false;
                 self.question.failures = 0;
             }
@@ -321,7 +289,7 @@ impl Player {
         self.speed >= KEYFRAMES_ONLY_SPEED && pictures_per_second * self.speed > PICTURES_PER_SECOND_MAX
     }
 
-    fn frame_90k(&self) -> i64 {
+    pub(super) fn frame_90k(&self) -> i64 {
         self.walk.as_ref().map_or(FRAME_90K, Walk::frame_90k)
     }
 
@@ -329,9 +297,7 @@ impl Player {
     fn find_next(&mut self, now: Instant) -> Result<Next, Stop> {
         loop {
             let (entry, joins) = match self.look() {
-                Err(Stop::End) if self.course.burst.is_none() => {
-                    (self.following.as_mut().map_or(Err(Stop::End), first_of)?, true)
-                }
+                Err(Stop::End) if self.course.burst.is_none() => (self.first_of_following()?, true),
                 other => (other?, false),
             };
             let place = self.place(now, &entry, joins);
@@ -344,6 +310,19 @@ impl Player {
             let (_, nals) = walk.load()?;
             return Ok(Next { place, entry, nals, joins });
         }
+    }
+
+    /// The first picture of the next segment that is later than what was sent; its bytes are there too.
+    fn first_of_following(&mut self) -> Result<Entry, Stop> {
+        let Some(walk) = &mut self.following else { return Err(Stop::End) };
+        if walk.position() == Position::default() {
+            walk.begin(i64::MIN)?;
+            let sent_unix_ms = self.course.last.map_or(i64::MIN, |last| last.unix_ms);
+            walk.step_to_keyframe(sent_unix_ms.saturating_add(1))?;
+        }
+        walk.open()?;
+        let (entry, _) = walk.load()?;
+        if entry.sync { Ok(entry) } else { Err(missing_keyframe(walk.segment)) }
     }
 
     /// The next picture of this segment.
@@ -370,45 +349,6 @@ impl Player {
             }
             _ => i64::MIN,
         }
-    }
-
-    /// Where a picture is on the line of media time. `joins`: it is the first of the next segment.
-    fn place(&self, now: Instant, entry: &Entry, joins: bool) -> Place {
-        let course = &self.course;
-        let running_90k = course.clock.media_at(now);
-        let on = |offset_90k: i64, gap| {
-            let media_90k = offset_90k.saturating_add(entry.presentation_90k);
-            Place { offset_90k, media_90k, send_90k: offset_90k.saturating_add(entry.send_90k), gap }
-                .bounded()
-        };
-        let at = |media_90k: i64, gap| on(media_90k.saturating_sub(entry.presentation_90k), gap);
-        let last = match course.last {
-            _ if course.burst.is_some() => return on(course.offset_90k, false),
-            None => return at(running_90k, false),
-            Some(last) => last,
-        };
-        let resumed_90k = last.media_90k.saturating_add(self.frame_90k()).max(running_90k);
-        let mut place = on(course.offset_90k, false);
-        if joins {
-            let unix_ms = match self.walk.as_ref().and_then(Walk::end_unix_ms) {
-                Some(end_unix_ms) if !course.cut_short => end_unix_ms.max(last.unix_ms),
-                _ => last.unix_ms.saturating_add(self.frame_90k() / 90),
-            };
-            if entry.unix_ms.saturating_sub(unix_ms) > GAP_MS {
-                return at(resumed_90k, true);
-            }
-            place = at(joined_90k(&last, entry, course.steps()), false);
-        }
-        let wait_90k = place.media_90k.saturating_sub(last.media_90k.max(running_90k));
-        if wait_90k > (WAIT_90K_MAX as f64 * self.speed.max(1.0)) as i64 {
-            return at(resumed_90k, true);
-        }
-        if entry.sync && place.media_90k <= last.media_90k {
-            return at(resumed_90k, false);
-        }
-        // A picture that is shown earlier than those sent is not shown much earlier.
-        place.media_90k = place.media_90k.max(last.media_90k.saturating_sub(REORDER_90K_MAX));
-        place.bounded()
     }
 
     fn is_blocked(&self, place: &Place) -> bool {
@@ -442,11 +382,11 @@ impl Player {
                 self.course.clock.set_media(now, next.place.send_90k);
             }
         }
-        self.send(now, &next);
+        self.send(&next);
         true
     }
 
-    fn send(&mut self, now: Instant, next: &Next) {
+    fn send(&mut self, next: &Next) {
         let Next { place, entry, nals, joins } = next;
         if *joins {
             self.enter_following();
@@ -463,7 +403,7 @@ impl Player {
             out_of_order,
         });
         self.note_sent(entry, place, out_of_order);
-        self.ask_early(now);
+        self.ask_early();
     }
 
     /// The parameter sets of this segment, given out where they are others than before.
@@ -525,7 +465,7 @@ impl Player {
     }
 
     /// What is left of this segment is played while the next one is looked for.
-    fn ask_early(&mut self, _now: Instant) {
+    fn ask_early(&mut self) {
         let Some(left_ms) = self.left_ms() else { return };
         let Self { question, following, .. } = self;
         let free = question.asked.is_none() && question.retry_at.is_none() && !question.refused;
@@ -589,30 +529,4 @@ impl Player {
         }
         false
     }
-}
-
-/// The first picture of a segment; its bytes are there too.
-fn first_of(walk: &mut Walk) -> Result<Entry, Stop> {
-    if walk.position() == Position::default() {
-        walk.begin(i64::MIN)?;
-    }
-    walk.open()?;
-    let (entry, _) = walk.load()?;
-    if entry.sync { Ok(entry) } else { Err(missing_keyframe(walk.segment)) }
-}
-
-/// Media time of the first picture of a segment that follows the last one's without a gap: by the last picture's duration, where
-/// the times of day agree with that, else by those.
-fn joined_90k(last: &Last, entry: &Entry, steps: bool) -> i64 {
-    let by_unix_90k =
-        last.media_90k.saturating_add(entry.unix_ms.saturating_sub(last.unix_ms).saturating_mul(90));
-    let by_duration_90k = last.media_90k.saturating_add(last.duration_90k);
-    match !steps && (by_unix_90k - by_duration_90k).abs() <= SEAM_90K {
-        true => by_duration_90k,
-        false => by_unix_90k,
-    }
-}
-
-fn last_of(entry: &Entry, place: &Place) -> Last {
-    Last { media_90k: place.media_90k, duration_90k: entry.duration_90k, unix_ms: entry.unix_ms }
 }

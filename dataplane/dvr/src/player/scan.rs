@@ -1,6 +1,6 @@
 //! Which pictures a decoder needs so that the one of a wanted time is seen: from a keyframe on, by the fragments' headers alone.
 
-use super::walk::{Entry, Reading, Stop, Walk};
+use super::walk::{Entry, REORDER_MAX, Reading, Stop, Walk};
 
 /// Pictures in the order in which they are decoded, up to the last that is not later than the wanted time.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +15,6 @@ pub(super) struct Scan {
     /// The first picture, and the one that is shown of those that are needed: the last in the order of presentation.
     pub(super) ends: Option<(Entry, Entry)>,
 }
-
-/// Pictures that may be decoded before one that is shown earlier (the largest DPB of H.264 and H.265).
-const REORDER_MAX: usize = 16;
 
 /// A GOP that has more is not looked through to its end: over half an hour at 25 a second.
 const PICTURES_MAX: usize = 1 << 16;

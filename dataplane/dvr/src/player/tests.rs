@@ -4,6 +4,7 @@ mod archive;
 mod chance;
 mod open;
 mod play;
+mod recorded;
 mod repair;
 mod scene;
 mod segments;

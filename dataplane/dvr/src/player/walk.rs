@@ -28,7 +28,7 @@ const FRAME_90K: i64 = 3600;
 const BEYOND_NEWEST_MS_MAX: i64 = 1000;
 
 /// Pictures that may be decoded before one that is shown first (the largest DPB of H.264 and H.265).
-const REORDER_MAX: usize = 16;
+pub(super) const REORDER_MAX: usize = 16;
 
 /// Where a picture is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -167,20 +167,29 @@ impl Camera {
         coded.chunks(self.gop).flat_map(|gop| gop.chunks(self.fragment)).collect()
     }
 
+    /// Each picture's place in the order of presentation, and whether a decoder can start there.
+    pub(super) fn decode_order(&self, pictures: usize) -> Vec<(i64, bool)> {
+        self.coded(pictures).into_iter().map(|coded| (coded.shown, coded.sync)).collect()
+    }
+
     /// One NAL unit with its length.
     fn sample(&self, start_unix_ms: i64, coded: Coded) -> Vec<u8> {
-        let unix_ms = start_unix_ms + coded.shown * self.frame_ms;
-        let bytes = if coded.sync { self.key_bytes } else { self.picture_bytes };
-        let mut out = (bytes as u32).to_be_bytes().to_vec();
-        match (self.codec, coded.sync) {
-            (Codec::H264, true) => out.push(0x65),
-            (Codec::H264, false) => out.push(0x41),
-            (Codec::H265, true) => out.extend([0x26, 0x01]),
-            (Codec::H265, false) => out.extend([0x02, 0x01]),
-        }
+        let nal = self.nal(start_unix_ms, coded.shown, coded.sync);
+        [&(nal.len() as u32).to_be_bytes()[..], &nal].concat()
+    }
+
+    /// The picture that is shown as so manieth.
+    pub(super) fn nal(&self, start_unix_ms: i64, shown: i64, sync: bool) -> Vec<u8> {
+        let unix_ms = start_unix_ms + shown * self.frame_ms;
+        let mut out: Vec<u8> = match (self.codec, sync) {
+            (Codec::H264, true) => vec![0x65],
+            (Codec::H264, false) => vec![0x41],
+            (Codec::H265, true) => vec![0x26, 0x01],
+            (Codec::H265, false) => vec![0x02, 0x01],
+        };
         out.push(0x88);
         out.extend(unix_ms.to_be_bytes());
-        out.resize(4 + bytes, 0x55);
+        out.resize(if sync { self.key_bytes } else { self.picture_bytes }, 0x55);
         out
     }
 }

@@ -73,6 +73,27 @@ fn refreshes_in_succession_do_not_confuse() {
 }
 
 #[test]
+fn times_that_jump_in_a_file_do_not_move_the_clock() {
+    // Found by fuzzing: a picture's duration of six hours, and then a fragment that begins where it would without.
+    let camera = Camera { gop: 150, fragment: 10, ..Camera::default() };
+    let mut archive = minutes(camera, 1);
+    let bytes = &mut archive[0].bytes;
+    let durations = bytes.windows(4).enumerate().filter(|(_, window)| *window == 3600u32.to_be_bytes());
+    let at = durations.map(|(at, _)| at).nth(6).unwrap();
+    bytes[at] = 0x80;
+    let mut scene = Scene::playing(origin(), archive, START, 1.0);
+    for _ in 0..20 {
+        scene.run(1000);
+        scene.player.refresh(scene.now);
+    }
+    scene.run(100);
+    assert_rising(&scene);
+    let newest = scene.player.end().1;
+    assert!(newest / 90 < 25_000, "{newest} after 20 s");
+    assert!(scene.player.position_unix_ms(scene.now) > START + 15_000);
+}
+
+#[test]
 fn a_blocked_viewer_gets_nothing_before_a_keyframe_and_packet_numbers_stay() {
     let camera = Camera { key_bytes: 300_000, ..Camera::default() };
     let mut scene = Scene::playing(origin(), minutes(camera, 1), START + 2000, 1.0);
