@@ -55,11 +55,13 @@ impl Player {
                 .bounded()
         };
         let at = |media_90k: i64, gap| on(media_90k.saturating_sub(entry.presentation_90k), gap);
-        let last = match course.last {
-            _ if course.burst.is_some() => return on(course.offset_90k, false),
-            None => return at(running_90k, false),
-            Some(last) => last,
-        };
+        if let Some(burst) = &course.burst {
+            let place = on(course.offset_90k, false);
+            // One behind the pivot is there because others before the pivot need it.
+            let latest_90k = burst.pivot_90k.saturating_add(REORDER_90K_MAX);
+            return Place { media_90k: place.media_90k.min(latest_90k), ..place }.bounded();
+        }
+        let Some(last) = course.last else { return at(running_90k, false) };
         let resumed_90k = last.media_90k.saturating_add(self.frame_90k()).max(running_90k);
         let mut place = on(course.offset_90k, false);
         if joins {

@@ -94,6 +94,22 @@ fn times_that_jump_in_a_file_do_not_move_the_clock() {
 }
 
 #[test]
+fn a_picture_that_is_to_be_shown_hours_later_does_not_move_the_clock_either() {
+    // Found by fuzzing: a composition offset of five hours before the wanted picture.
+    let mut archive = minutes(Camera::default(), 1);
+    let bytes = &mut archive[0].bytes;
+    let durations = bytes.windows(4).enumerate().filter(|(_, window)| *window == 3600u32.to_be_bytes());
+    let at = durations.map(|(at, _)| at).nth(4).unwrap();
+    bytes[at + 12] = 0x68;
+    let mut scene = Scene::playing(origin(), archive, START + 400, 1.0);
+    assert_eq!(scene.ready(), Some(START + 400));
+    scene.run(10_000);
+    assert_rising(&scene);
+    assert!(scene.player.end().1 / 90 < 13_000);
+    assert!(scene.player.position_unix_ms(scene.now) > START + 8000);
+}
+
+#[test]
 fn a_blocked_viewer_gets_nothing_before_a_keyframe_and_packet_numbers_stay() {
     let camera = Camera { key_bytes: 300_000, ..Camera::default() };
     let mut scene = Scene::playing(origin(), minutes(camera, 1), START + 2000, 1.0);
