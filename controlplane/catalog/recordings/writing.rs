@@ -263,7 +263,9 @@ impl Recordings {
         if !open.is_in_place() {
             // It may live on elsewhere, then as it should be.
             let _ = open.finish(closed.bytes);
-            warn!(%path, "a recording was moved or removed while it was written");
+            if !open.lost {
+                warn!(%path, "a recording was moved or removed while it was written");
+            }
             return Settled::Gone(key);
         }
         if closed.keyframes.is_empty() || closed.bytes == 0 {
