@@ -291,14 +291,14 @@ fn the_oldest_is_removed_beyond_the_bytes_of_a_stream() {
     server.rest.create(7, &camera.url());
     server.rest.active("7");
     let mut first = None;
-    let mut written = 0;
+    let (mut written, mut newest_unix_ms) = (0, 0);
     while written < 2 * bound {
         switch(&server.rest, true);
-        let mut newest = RecordedFile { path: "".into(), start_unix_ms: 0 };
-        until("some megabytes", || {
-            newest = server.recordings().files(7).pop()?;
-            (newest.bytes() > bound / 4).then_some(())
+        let newest = until("some megabytes", || {
+            let newest = server.recordings().files(7).pop()?;
+            (newest.start_unix_ms > newest_unix_ms && newest.bytes() > bound / 4).then_some(newest)
         });
+        newest_unix_ms = newest.start_unix_ms;
         switch(&server.rest, false);
         server.rest.stream_when("7", "off", |stream| stream["recording"]["state"] == "off");
         written += newest.bytes();

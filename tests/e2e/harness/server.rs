@@ -157,6 +157,11 @@ impl StoppedServer {
         Server::start_in(self.data_dir, self.arguments)
     }
 
+    /// Where it kept everything.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
     /// What it recorded, where it was not told to record elsewhere.
     pub fn recordings(&self) -> Recordings {
         Recordings::in_folder(self.data_dir.path().join("recordings"))
