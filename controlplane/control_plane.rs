@@ -363,8 +363,8 @@ impl ControlPlane {
             }
             Event::SegmentClosed { closed, .. } => self.catalog.close_segment(closed),
             Event::Locate { shard, request, stream, wanted } => self.locate(shard, request, stream, wanted),
-            Event::SegmentDamaged { stream, segment, reason } => {
-                self.note_damaged(stream, segment, reason);
+            Event::SegmentDamaged { segment, reason, .. } => {
+                self.note_damaged(segment, reason);
             }
             Event::Stopped { shard } => self.handle_stopped(shard),
         }

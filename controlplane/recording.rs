@@ -67,15 +67,8 @@ impl ControlPlane {
         }
     }
 
-    /// A player cannot play a segment.
-    pub(crate) fn note_damaged(&self, stream: StreamId, segment: SegmentId, reason: String) {
-        let name = self.whose(stream).map(|(source_id, _)| source_id.to_string());
-        warn!(
-            stream = name,
-            segment = segment.0,
-            reason,
-            "a recording is damaged and is skipped from now on"
-        );
+    /// A player cannot play a segment. The catalogue says so in the log, with its path.
+    pub(crate) fn note_damaged(&self, segment: SegmentId, reason: String) {
         self.catalog().damaged(segment, reason);
     }
 

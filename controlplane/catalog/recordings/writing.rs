@@ -261,10 +261,16 @@ impl Recordings {
         let Some(open) = self.open.get(&key) else { return Settled::Gone(key) };
         let path = open.path.display();
         if !open.is_in_place() {
-            // It may live on elsewhere, then as it should be.
-            let _ = open.finish(closed.bytes);
-            warn!(%path, "a recording was moved or removed while it was written");
+            // It may live on elsewhere, then with all that was written.
+            let _ = open.finish(if closed.bytes > 0 { closed.bytes } else { u64::MAX });
+            if !open.lost {
+                warn!(%path, "a recording was moved or removed while it was written");
+            }
             return Settled::Gone(key);
+        }
+        if open.lost {
+            // It is back, but its recorder has forgotten it.
+            return self.mend_closed(key, &open.path);
         }
         if closed.keyframes.is_empty() || closed.bytes == 0 {
             if let Err(error) = std::fs::remove_file(&open.path) {

@@ -9,23 +9,56 @@ pub struct Camera {
     /// Lives as long as the camera.
     _process: Process,
     port: u16,
+    arguments: String,
+}
+
+/// A camera that was killed and may come back.
+pub struct LostCamera {
+    port: u16,
+    arguments: String,
 }
 
 impl Camera {
     /// `arguments` as in `lanecast-camera --help`, separated by spaces.
     pub fn start(arguments: &str) -> Self {
+        Self::start_on(0, arguments.to_owned())
+    }
+
+    fn start_on(port: u16, arguments: String) -> Self {
         let mut command = Command::new(binary());
-        command.args(["--bind", "127.0.0.1:0"]).args(arguments.split_whitespace());
+        command.args(["--bind", &format!("127.0.0.1:{port}")]).args(arguments.split_whitespace());
         let mut process = Process::start("lanecast-camera", &mut command);
         let port = process.line("its address", |line| {
             let (_, rest) = line.split_once("rtsp://127.0.0.1:")?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         });
-        Self { _process: process, port }
+        Self { _process: process, port, arguments }
     }
 
     pub fn url(&self) -> String {
-        format!("rtsp://127.0.0.1:{}/cam0", self.port)
+        self.url_of(0)
+    }
+
+    /// Of one of several.
+    pub fn url_of(&self, number: usize) -> String {
+        format!("rtsp://127.0.0.1:{}/cam{number}", self.port)
+    }
+
+    /// Ends it at once, as a power cut does.
+    pub fn kill(self) -> LostCamera {
+        LostCamera { port: self.port, arguments: self.arguments }
+    }
+}
+
+impl LostCamera {
+    /// At the same place.
+    pub fn restart(self) -> Camera {
+        Camera::start_on(self.port, self.arguments)
+    }
+
+    /// Another one at the same place.
+    pub fn restart_as(self, arguments: &str) -> Camera {
+        Camera::start_on(self.port, arguments.to_owned())
     }
 }
 

@@ -165,7 +165,8 @@ impl Shard {
         let Some(&index) = self.stream_slots.get(&stream) else { return };
         let slot = &mut self.streams[index];
         if let Some(recording) = slot.recording.as_deref_mut() {
-            tracing::warn!(stream = %slot.config.name, "the file that is recorded to is not where it was any more");
+            // The catalogue, which found out, has told the operator.
+            tracing::debug!(stream = %slot.config.name, "the file that is recorded to is not where it was any more");
             recording.recorder.handle_lost(now, segment);
             self.run_recorder(now, index);
         }
