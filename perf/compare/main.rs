@@ -265,6 +265,7 @@ fn sample(
         joins_per_second: JOINS_PER_SECOND,
         settle: SETTLE,
         window: WindowEnd::Time(Duration::from_secs(arguments.seconds)),
+        rewinds: false,
         observed_pid: Some(running.pid),
         on_steady: None,
         on_done: None,

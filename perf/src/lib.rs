@@ -6,4 +6,5 @@ pub mod peer;
 pub mod programs;
 pub mod runs;
 pub mod seal;
+pub mod segments;
 pub mod shape;

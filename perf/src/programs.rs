@@ -1,7 +1,7 @@
 //! The programs of a scenario: camera, server, viewers; ended when dropped.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ pub fn camera(cpus: &str, arguments: &[&str]) -> anyhow::Result<(Program, String
 pub struct Server {
     program: Program,
     url: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
@@ -132,7 +132,18 @@ impl Server {
     /// # Errors
     /// When it does not come up.
     pub fn start_on(cpus: Option<&str>) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
+        Self::start_with(cpus, tempfile::tempdir()?)
+    }
+
+    /// The same with its data in a new folder in `folder`; the folder goes with the server.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_in(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(None, tempfile::Builder::new().prefix("lanecast-").tempdir_in(folder)?)
+    }
+
+    fn start_with(cpus: Option<&str>, data: tempfile::TempDir) -> anyhow::Result<Self> {
         let path = data.path().to_str().context("a UTF-8 path")?;
         let arguments =
             ["--http-bind", "127.0.0.1:0", "--wsc-udp-port", "0", "--shards", "1", "--data-dir", path];
@@ -140,12 +151,17 @@ impl Server {
         let line = program.line_with("listening on http://")?;
         let at = line.find("http://").context("its address")?;
         let url = line[at..].split_whitespace().next().unwrap_or_default().to_owned();
-        Ok(Self { program, url, _data: data })
+        Ok(Self { program, url, data })
     }
 
     /// Its base URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its recordings are.
+    pub fn recordings(&self) -> PathBuf {
+        self.data.path().join("recordings")
     }
 
     /// Its process id.
@@ -164,6 +180,46 @@ impl Server {
             .send(body.to_string())?;
         anyhow::ensure!(answer.status() == 201, "{}", answer.status());
         Ok(())
+    }
+
+    /// Switches a stream's recording on or off.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn set_recording(&self, id: usize, on: bool) -> anyhow::Result<()> {
+        let body = serde_json::json!({"should_record": on});
+        let answer = ureq::patch(format!("{}/streams/{id}", self.url))
+            .header("content-type", "application/json")
+            .send(body.to_string())?;
+        anyhow::ensure!(answer.status() == 200, "{}", answer.status());
+        Ok(())
+    }
+
+    /// From when to when a stream was recorded, UTC ms.
+    ///
+    /// # Errors
+    /// When nothing is recorded.
+    pub fn recorded(&self, id: usize) -> anyhow::Result<(i64, i64)> {
+        let text =
+            ureq::get(format!("{}/streams/{id}/recordings", self.url)).call()?.body_mut().read_to_string()?;
+        let view: Value = serde_json::from_str(&text)?;
+        let bounds = view["from"].as_i64().zip(view["to"].as_i64());
+        bounds.with_context(|| format!("nothing is recorded of {id}"))
+    }
+
+    /// Waits until a metric, summed over its labels, is as wanted.
+    ///
+    /// # Errors
+    /// When it is not in 20 s.
+    pub fn wait_metric(&self, name: &str, is_wanted: impl Fn(f64) -> bool) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < READY {
+            if is_wanted(self.metric(name)?) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("{name} stays at {}", self.metric(name)?)
     }
 
     /// Waits until `count` streams have pictures.

@@ -15,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::clock::Moment;
 use crate::receive::{BATCH, Receiver};
+use crate::rewind::Seekers;
 use crate::viewer::{Fate, Media, Meters, Observer, Outcome, Plan, Viewer};
 
 /// Which viewers a thread has, and when they join.
@@ -47,6 +48,8 @@ pub struct Progress {
     pub ended: AtomicU64,
     /// Media packets received.
     pub packets: AtomicU64,
+    /// Made all their seeks.
+    pub rewound: AtomicU64,
 }
 
 /// One thread's viewers.
@@ -62,6 +65,7 @@ pub struct Crowd<O> {
     shared_ports: Vec<u16>,
     timers: BinaryHeap<Reverse<(Moment, usize)>>,
     receiver: Receiver,
+    seekers: Option<Seekers>,
     clock_refresh: Moment,
     meters: Meters,
     progress: Arc<Progress>,
@@ -83,6 +87,10 @@ impl<O: Observer> Crowd<O> {
         for (index, socket) in shared.iter().enumerate() {
             epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token(index, Kind::Shared)))?;
         }
+        let seekers = plan.rewind.as_ref().map(Seekers::start).transpose()?;
+        if let Some(seekers) = &seekers {
+            epoll.add(&*seekers.wake, EpollEvent::new(EpollFlags::EPOLLIN, token(0, Kind::Answers)))?;
+        }
         let shared_ports =
             shared.iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<io::Result<_>>()?;
         Ok(Self {
@@ -96,6 +104,7 @@ impl<O: Observer> Crowd<O> {
             shared_ports,
             timers: BinaryHeap::new(),
             receiver: Receiver::default(),
+            seekers,
             clock_refresh: Moment::now() + CLOCK_REFRESH,
             meters: Meters::default(),
             progress,
@@ -214,6 +223,7 @@ impl<O: Observer> Crowd<O> {
             Kind::Media => self.handle_media(index),
             Kind::Shared => self.handle_shared(index),
             Kind::Signalling => self.handle_signalling(index, events),
+            Kind::Answers => self.handle_answers(),
         }
     }
 
@@ -268,6 +278,32 @@ impl<O: Observer> Crowd<O> {
         }
     }
 
+    fn handle_answers(&mut self) {
+        let Self { seekers: Some(seekers), plan, viewers, meters, .. } = self else { return };
+        let Some(rewind) = &plan.rewind else { return };
+        let now = Moment::now();
+        let mut touched = Vec::new();
+        for answer in seekers.take() {
+            let index = answer.viewer;
+            viewers[index].handle_seek_answer(now, answer, rewind, meters);
+            touched.push(index);
+        }
+        for index in touched {
+            self.settle(index, now);
+        }
+    }
+
+    /// Goes on with a viewer's seeks, where seeks are wanted.
+    fn seek(&mut self, index: usize, now: Moment) {
+        let Self { seekers: Some(seekers), plan, viewers, meters, .. } = self else { return };
+        let Some(rewind) = &plan.rewind else { return };
+        if viewers[index].fate == Fate::Running
+            && let Some(ask) = viewers[index].seek(now, index, rewind, meters)
+        {
+            seekers.ask(ask);
+        }
+    }
+
     fn handle_timers(&mut self, now: Moment) {
         while let Some(&Reverse((moment, index))) = self.timers.peek() {
             if moment > now {
@@ -305,13 +341,14 @@ impl<O: Observer> Crowd<O> {
     /// After media: mostly there is nothing to send and no earlier timer.
     fn settle_cheaply(&mut self, index: usize) {
         let viewer = &self.viewers[index];
-        if viewer.intake.session.has_transmit() || viewer.scheduled.is_none() {
+        if viewer.intake.session.has_transmit() || viewer.scheduled.is_none() || viewer.waits_for_past() {
             self.settle(index, Moment::now());
         }
     }
 
     /// Sends what a viewer wants sent, and sees to its next timer and readiness.
     fn settle(&mut self, index: usize, now: Moment) {
+        self.seek(index, now);
         let viewer = &mut self.viewers[index];
         viewer.flush(now, &self.shared, &mut self.observer);
         if let Some(next) = viewer.poll_timeout(&self.plan)
@@ -347,6 +384,7 @@ impl<O: Observer> Crowd<O> {
         self.progress.failed.store(self.failed, Relaxed);
         self.progress.ended.store(self.ended, Relaxed);
         self.progress.packets.store(self.meters.packets, Relaxed);
+        self.progress.rewound.store(self.meters.seeks.viewers, Relaxed);
     }
 }
 
@@ -356,6 +394,7 @@ enum Kind {
     Signalling,
     Media,
     Shared,
+    Answers,
 }
 
 fn token(index: usize, kind: Kind) -> u64 {
@@ -366,7 +405,8 @@ fn untoken(token: u64) -> (usize, Kind) {
     let kind = match token & 3 {
         0 => Kind::Signalling,
         1 => Kind::Media,
-        _ => Kind::Shared,
+        2 => Kind::Shared,
+        _ => Kind::Answers,
     };
     ((token >> 2) as usize, kind)
 }

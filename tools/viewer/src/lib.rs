@@ -8,6 +8,7 @@
 //! - [`session`] is the machine of the signalling, [`reception`] that of the media; neither has a socket or a clock.
 //! - [`signalling`] and [`receive`] are the sockets; [`message`], [`punch`], [`rtp`], [`nal`] and [`stamp`] read what comes;
 //!   [`continuity`] judges it; [`depacketize`] and [`elementary`] write it out.
+//! - [`rewind`] takes viewers back in time.
 //! - [`peer`] is a viewer by WebRTC instead; it shares what is behind the transport.
 //! - [`process`] and [`drops`] ask the kernel what this process cost and what its sockets lost; [`clock`] is its clock and [`interrupt`] its signals.
 
@@ -26,6 +27,7 @@ pub mod process;
 pub mod punch;
 pub mod receive;
 pub mod reception;
+pub mod rewind;
 pub mod rtp;
 pub mod session;
 pub mod signalling;

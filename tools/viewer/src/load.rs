@@ -33,6 +33,8 @@ pub struct Load {
     pub settle: Duration,
     /// Length of the window.
     pub window: WindowEnd,
+    /// The window waits for all viewers' seeks.
+    pub rewinds: bool,
     /// A process that is looked at in the window.
     pub observed_pid: Option<u32>,
     /// A shell command that is run, and waited for, before the window opens.
@@ -168,7 +170,9 @@ impl Director<'_> {
         self.wait_until(None, || {
             let joined = self.sum(|progress| &progress.joined);
             let failed = self.sum(|progress| &progress.failed) - self.sum(|progress| &progress.ended);
-            joined + failed >= viewers
+            let moved = !self.load.rewinds
+                || self.sum(|progress| &progress.rewound) + self.sum(|progress| &progress.failed) >= viewers;
+            joined + failed >= viewers && moved
         })
     }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use lanecast_viewer::peer::whep::Whep;
 use lanecast_viewer::process::raise_file_limit;
 use lanecast_viewer::punch::Punch;
 use lanecast_viewer::receive::SocketOptions;
+use lanecast_viewer::rewind::{Rewind, Times};
 use lanecast_viewer::session::{self, Revision, Transport};
 use lanecast_viewer::summary::{Run, Summary};
 use lanecast_viewer::viewer::Plan;
@@ -212,6 +214,34 @@ struct LoadOptions {
     /// A viewer with no packet after so many seconds has failed.
     #[arg(long, default_value_t = 15.0)]
     join_timeout: f64,
+    /// Watch these streams in turn, in place of --stream.
+    #[arg(long, value_delimiter = ',')]
+    streams: Vec<String>,
+    #[command(flatten)]
+    rewind: RewindOptions,
+}
+
+/// Whether viewers leave live.
+#[derive(Args)]
+struct RewindOptions {
+    /// After its first packet each viewer seeks to a time that many seconds ago, at random, as 10..60.
+    #[arg(long, value_parser = parse_seconds)]
+    rewind_seconds: Option<Range<i64>>,
+    /// The same between two times, Unix milliseconds, as 1700000000000..1700000060000.
+    #[arg(long, value_parser = parse_range, conflicts_with = "rewind_seconds")]
+    seek_between: Option<Range<i64>>,
+    /// How many seeks each viewer makes before the window.
+    #[arg(long, default_value_t = 1)]
+    seeks: u32,
+    /// Seconds before each seek.
+    #[arg(long, default_value_t = 0.5)]
+    seek_pause: f64,
+    /// How many seeks of a thread's viewers are under way at once.
+    #[arg(long, default_value_t = 4)]
+    seek_threads: usize,
+    /// A shell command to run before each seek.
+    #[arg(long)]
+    before_seek: Option<String>,
 }
 
 /// How many viewers, and how they are counted.
@@ -291,6 +321,11 @@ fn run(command_line: CommandLine) -> Result<ExitCode> {
 fn run_load(client: &Client, options: LoadOptions, interrupt: &Interrupt) -> Result<Summary> {
     let mut plan = client.plan()?;
     plan.join_timeout = Some(duration("--join-timeout", options.join_timeout)?);
+    if !options.streams.is_empty() {
+        let url = |stream| client.websocket_url(plan.conduct.revision, stream);
+        plan.urls = options.streams.iter().map(|stream| url(stream)).collect::<Result<_>>()?;
+    }
+    plan.rewind = options.rewind.rewind(client)?.map(Arc::new);
     let viewers = options.crowd.viewers;
     let shared = options.sockets == Sockets::Shared && client.transport == Transport::Udp;
     if shared && !(plan.server.is_ipv4() && plan.server.ip().is_loopback()) {
@@ -303,7 +338,8 @@ fn run_load(client: &Client, options: LoadOptions, interrupt: &Interrupt) -> Res
     let a_viewer = 1 + u64::from(own_socket) + u64::from(client.separate_punch);
     let mut run = client.run();
     run.shared_sockets = shared.then_some(options.shared_sockets.max(1));
-    let load = options.crowd.load(client, run, a_viewer)?;
+    let mut load = options.crowd.load(client, run, a_viewer)?;
+    load.rewinds = plan.rewind.is_some();
     load::run(load, plan, interrupt)
 }
 
@@ -370,11 +406,28 @@ impl CrowdOptions {
                 Some(packets) => WindowEnd::Packets(packets),
                 None => WindowEnd::Time(duration("--seconds", client.seconds.unwrap_or(10.0))?),
             },
+            rewinds: false,
             observed_pid: self.cpu_of,
             on_steady: self.on_steady,
             on_done: self.on_done,
             verbose: self.verbose,
         })
+    }
+}
+
+impl RewindOptions {
+    fn rewind(self, client: &Client) -> Result<Option<Rewind>> {
+        let between = self.seek_between.map(Times::Between);
+        let Some(times) = between.or(self.rewind_seconds.map(Times::Ago)) else { return Ok(None) };
+        Ok(Some(Rewind {
+            url: client.url.clone(),
+            authorization: client.token.as_ref().map(|token| format!("Bearer {token}")),
+            times,
+            seeks: self.seeks.max(1),
+            pause: duration("--seek-pause", self.seek_pause)?,
+            threads: self.seek_threads,
+            before: self.before_seek,
+        }))
     }
 }
 
@@ -426,13 +479,14 @@ impl Client {
             .with_context(|| format!("no address for {host}"))?;
         Ok(Plan {
             server,
-            url: self.websocket_url(conduct.revision)?,
+            urls: vec![self.websocket_url(conduct.revision, &self.stream)?],
             authorization: self.token.as_ref().map(|token| format!("Bearer {token}")),
             conduct,
             socket_options: self.socket_options(),
             separate_punch: self.separate_punch,
             client_port: None,
             join_timeout: None,
+            rewind: None,
             stop_reading_after: self
                 .stop_reading_after
                 .map(|seconds| duration("--stop-reading-after", seconds))
@@ -497,15 +551,11 @@ impl Client {
         }
     }
 
-    fn websocket_url(&self, revision: Revision) -> Result<String> {
+    fn websocket_url(&self, revision: Revision, stream: &str) -> Result<String> {
         let mut url = self.url.clone();
         let base = "--url cannot have a path under it";
         url.set_scheme("ws").ok().context(base)?;
-        url.path_segments_mut().ok().context(base)?.pop_if_empty().extend([
-            "streams",
-            &self.stream,
-            "wsc-rtp",
-        ]);
+        url.path_segments_mut().ok().context(base)?.pop_if_empty().extend(["streams", stream, "wsc-rtp"]);
         if revision == Revision::Two {
             let forced = if self.transport == Transport::Websocket { "true" } else { "false" };
             url.query_pairs_mut().append_pair("force_websocket_transport", forced);
@@ -536,6 +586,15 @@ fn write_json(path: &PathBuf, summary: &Summary) -> Result<()> {
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+fn parse_range(text: &str) -> Result<Range<i64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.filter(|range: &Range<i64>| range.start < range.end).ok_or_else(|| "it is not FROM..TO".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<Range<i64>, String> {
+    parse_range(text).map(|range| range.start.saturating_mul(1000)..range.end.saturating_mul(1000))
 }
 
 fn duration(name: &str, seconds: f64) -> Result<Duration> {

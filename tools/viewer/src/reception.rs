@@ -2,6 +2,7 @@
 //!
 //! Sockets and signalling do not belong here; a packet comes in with the moments it arrived and was read at.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,6 +22,19 @@ pub struct Reception {
     first_picture: Option<Moment>,
     start: Option<Start>,
     unit: Unit,
+    rewinding: Rewinding,
+}
+
+/// Whether what comes is of the past, and of which.
+#[derive(Clone, Debug, Default)]
+enum Rewinding {
+    /// All of it is live.
+    #[default]
+    Never,
+    /// A random access point that the camera sent then is waited for.
+    Awaited(Range<Moment>),
+    /// Its first packet arrived then.
+    Came(Moment),
 }
 
 /// How a session began.
@@ -64,6 +78,7 @@ struct Unit {
     pps: bool,
     random_access: bool,
     stamp: Option<Stamp>,
+    arrived: Moment,
 }
 
 impl Reception {
@@ -123,7 +138,7 @@ impl Reception {
             return None;
         };
         if begins {
-            self.begin_unit(read);
+            self.begin_unit(arrived.unwrap_or(read), read);
         }
         match sight {
             Sight::Clear if !self.unit.sliced => self.read_unit_head(packet.payload()),
@@ -145,6 +160,20 @@ impl Reception {
         !self.unit.sliced
     }
 
+    /// From here on a random access point that the camera sent in that time, by its stamp, is waited for: where the viewer's
+    /// new supply begins. Latencies are not given any more.
+    pub fn expect_past(&mut self, sent: Range<Moment>) {
+        self.rewinding = Rewinding::Awaited(sent);
+    }
+
+    /// When the first packet of it arrived.
+    pub fn past_came(&self) -> Option<Moment> {
+        match self.rewinding {
+            Rewinding::Came(moment) => Some(moment),
+            Rewinding::Never | Rewinding::Awaited(_) => None,
+        }
+    }
+
     /// Takes note of a packet of nothing but padding, that took `len` bytes on the wire.
     pub fn handle_padding(&mut self, packet: &Packet<'_>, len: usize) {
         self.continuity.handle_padding(packet, len);
@@ -160,13 +189,13 @@ impl Reception {
         self.continuity.counts.not_rtp += 1;
     }
 
-    fn begin_unit(&mut self, read: Moment) {
+    fn begin_unit(&mut self, arrived: Moment, read: Moment) {
         if self.first_packet.is_none() {
             self.first_packet = Some(read);
         } else if self.start.is_none() {
             self.start = Some(self.unit.start(false));
         }
-        self.unit = Unit::default();
+        self.unit = Unit { arrived, ..Unit::default() };
     }
 
     fn read_unit_head(&mut self, payload: &[u8]) {
@@ -185,6 +214,12 @@ impl Reception {
             NalKind::Slice => unit.sliced = true,
             NalKind::Other => {}
         });
+        if let (Rewinding::Awaited(range), Some(stamp)) = (&self.rewinding, unit.stamp)
+            && unit.led_by_parameter_set
+            && range.contains(&stamp.sent)
+        {
+            self.rewinding = Rewinding::Came(unit.arrived);
+        }
     }
 
     fn end_unit(&mut self, whole: bool, arrived: Moment, read: Moment) -> Option<Latency> {
@@ -202,7 +237,8 @@ impl Reception {
         }
         let sent = self.unit.stamp?.sent;
         let began = self.first_packet?;
-        (sent > began).then(|| Latency { arrived: arrived.since(sent), read: read.since(sent) })
+        let live = matches!(self.rewinding, Rewinding::Never);
+        (live && sent > began).then(|| Latency { arrived: arrived.since(sent), read: read.since(sent) })
     }
 }
 
@@ -331,6 +367,33 @@ mod tests {
         reception.handle_packet(&sei, None, at(21));
         let late = sender.packet(3000, true, &[0x41]);
         assert_eq!(reception.handle_packet(&late, None, at(22)), None);
+    }
+
+    #[test]
+    fn the_past_has_come_with_a_random_access_point_that_was_sent_then() {
+        let mut sender = Sender { sequence_number: 0 };
+        let mut reception = Reception::default();
+        let mut unit = |reception: &mut Reception, rtp_timestamp, sets: bool, sent: u64, read| {
+            let set = sender.packet(rtp_timestamp, false, &SETS);
+            if sets {
+                reception.handle_packet(&set, None, at(read));
+            } else {
+                sender.sequence_number -= 1;
+            }
+            let packets = stamped_slice(&mut sender, rtp_timestamp, at(sent).as_ns());
+            packets.map(|packet| reception.handle_packet(&packet, None, at(read + 1)))[1]
+        };
+        unit(&mut reception, 0, true, 50, 0);
+        assert!(unit(&mut reception, 3600, false, 60, 60).is_some());
+        reception.expect_past(at(10)..at(20));
+        assert_eq!(unit(&mut reception, 7200, true, 70, 70), None, "no latency any more");
+        unit(&mut reception, 9000, false, 15, 80);
+        assert_eq!(reception.past_came(), None, "a live one, and one that is no random access point");
+        unit(&mut reception, 9090, true, 16, 90);
+        assert_eq!(reception.past_came(), Some(at(90)));
+        reception.expect_past(at(1)..at(5));
+        assert_eq!(reception.past_came(), None);
+        assert_eq!(reception.counts().faults(false), 0);
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct Summary {
     /// What only WebRTC viewers have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peers: Option<Peers>,
+    /// What only viewers that leave live have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeks: Option<Seeks>,
     /// This process, over its whole life.
     pub process: Usage,
     /// Lost, repeated or broken packets and breaches: what a strict run must not have.
@@ -175,6 +178,21 @@ pub struct Timings {
     pub pong: Percentiles,
 }
 
+/// Seeks of all viewers, over the whole run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Seeks {
+    /// Requests.
+    pub asked: u64,
+    /// Those that were agreed to, but whose new supply was not seen: it needs the camera's stamps.
+    pub unseen: u64,
+    /// The others that failed, by cause.
+    pub errors: BTreeMap<String, u64>,
+    /// From the request to its answer.
+    pub request_to_answer: Percentiles,
+    /// From the request to the kernel's receipt of the new supply's first packet.
+    pub request_to_first_packet: Percentiles,
+}
+
 /// Percentiles in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Percentiles {
@@ -243,6 +261,7 @@ impl Summary {
             receiver: ReceiverLoss::new(&outcomes, &drops, host_drops),
             timings: Timings::new(&outcomes, &meters),
             peers,
+            seeks: Seeks::of(&meters),
             process: Usage::own(),
             faults,
             run,
@@ -355,6 +374,24 @@ impl Timings {
     }
 }
 
+impl Seeks {
+    fn of(meters: &[Meters]) -> Option<Self> {
+        let (mut seeks, mut answer, mut first_packet) = (Self::default(), new_histogram(), new_histogram());
+        for meters in meters.iter().map(|meters| &meters.seeks) {
+            seeks.asked += meters.asked;
+            seeks.unseen += meters.unseen;
+            for (cause, count) in &meters.errors {
+                *seeks.errors.entry(cause.clone()).or_default() += count;
+            }
+            answer += &meters.answer;
+            first_packet += &meters.first_packet;
+        }
+        seeks.request_to_answer = Percentiles::of(&answer);
+        seeks.request_to_first_packet = Percentiles::of(&first_packet);
+        (seeks.asked > 0).then_some(seeks)
+    }
+}
+
 impl Percentiles {
     fn of(histogram: &Histogram<u64>) -> Self {
         if histogram.is_empty() {
@@ -444,6 +481,12 @@ impl fmt::Display for Summary {
         if let Some(peers) = &self.peers {
             write!(f, "{peers}")?;
         }
+        if let Some(seeks) = &self.seeks {
+            writeln!(f, "seeks      {} asked, {} not seen", seeks.asked, seeks.unseen)?;
+            for (cause, count) in &seeks.errors {
+                writeln!(f, "  failed   {count} × {cause}")?;
+            }
+        }
         writeln!(f, "ms                          p50      p90      p99    p99.9      max    count")?;
         for (name, percentiles) in [
             ("connect to init", &timings.connect_to_init),
@@ -458,6 +501,10 @@ impl fmt::Display for Summary {
             if percentiles.count > 0 {
                 writeln!(f, "{name:<23}{percentiles}")?;
             }
+        }
+        for seeks in self.seeks.iter() {
+            writeln!(f, "{:<23}{}", "seek to answer", seeks.request_to_answer)?;
+            writeln!(f, "{:<23}{}", "seek to first packet", seeks.request_to_first_packet)?;
         }
         for (name, percentiles) in self.peers.iter().flat_map(|peers| peers.timings.named()) {
             writeln!(f, "{name:<23}{percentiles}")?;

@@ -2,10 +2,12 @@
 //!
 //! Waiting for readiness and timers is `crowd.rs`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -21,6 +23,7 @@ use crate::peer::report::PeerOutcome;
 use crate::punch;
 use crate::receive::{Datagram, SocketOptions};
 use crate::reception::{Reception, Start};
+use crate::rewind::{self, Answer, Ask, Rewind};
 use crate::session::{Conduct, Milestones, Session, Transmit, Transport};
 use crate::signalling::{Incoming, Signalling};
 
@@ -29,8 +32,8 @@ use crate::signalling::{Incoming, Signalling};
 pub struct Plan {
     /// Where the WebSockets go.
     pub server: SocketAddr,
-    /// The WebSocket's URL, query included.
-    pub url: String,
+    /// The WebSockets' URLs, query included; viewers take them in turn.
+    pub urls: Vec<String>,
     /// The `Authorization` header.
     pub authorization: Option<String>,
     /// What kind of client a viewer is.
@@ -45,6 +48,8 @@ pub struct Plan {
     pub join_timeout: Option<Duration>,
     /// A viewer reads nothing any more after this long, but pings.
     pub stop_reading_after: Option<Duration>,
+    /// Viewers leave live.
+    pub rewind: Option<Arc<Rewind>>,
 }
 
 /// Sees what a viewer sees. The load has none.
@@ -76,6 +81,32 @@ pub struct Meters {
     pub latency_read: Histogram<u64>,
     /// Ping to pong, ns.
     pub pong_wait: Histogram<u64>,
+    /// Seeks.
+    pub seeks: SeekMeters,
+}
+
+/// What the seeks of one thread's viewers add up to.
+#[derive(Debug)]
+pub struct SeekMeters {
+    /// Viewers that have made all of theirs.
+    pub viewers: u64,
+    /// Requests.
+    pub asked: u64,
+    /// Those whose new supply did not come, though the answer did.
+    pub unseen: u64,
+    /// The others that failed, by cause.
+    pub errors: BTreeMap<String, u64>,
+    /// Request to answer, ns.
+    pub answer: Histogram<u64>,
+    /// Request to the first packet of the new supply, as the kernel received it, ns.
+    pub first_packet: Histogram<u64>,
+}
+
+impl Default for SeekMeters {
+    fn default() -> Self {
+        let (answer, first_packet) = (new_histogram(), new_histogram());
+        Self { viewers: 0, asked: 0, unseen: 0, errors: BTreeMap::new(), answer, first_packet }
+    }
 }
 
 impl Default for Meters {
@@ -87,6 +118,7 @@ impl Default for Meters {
             latency_arrived: new_histogram(),
             latency_read: new_histogram(),
             pong_wait: new_histogram(),
+            seeks: SeekMeters::default(),
         }
     }
 }
@@ -128,9 +160,24 @@ pub struct Viewer {
     pub(crate) registered: EpollFlags,
     pub(crate) scheduled: Option<Moment>,
     pub(crate) media_port: u16,
+    seeking: Seeking,
+    seeks: u32,
     puncher: Option<UdpSocket>,
     punch_destination: Option<SocketAddr>,
     window: (Counts, Option<Counts>),
+}
+
+/// Where a viewer is between two seeks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seeking {
+    /// It has made all that it is to make, or none is wanted.
+    Idle,
+    /// It asks then.
+    At(Moment),
+    /// The answer is not there yet.
+    Asked,
+    /// It was asked for then and agreed to; given up at the second moment.
+    Agreed(Moment, Moment),
 }
 
 /// The two machines that judge what came.
@@ -193,7 +240,9 @@ impl Viewer {
         let separate = udp && (plan.separate_punch || plan.client_port.is_some());
         let puncher = if separate { Some(UdpSocket::bind(any)?) } else { None };
         let source = shared.map(|(_, address, _)| IpAddr::V4(address));
-        let signalling = Signalling::connect(plan.server, source, &plan.url, plan.authorization.as_deref())?;
+        let url = plan.urls.get(number as usize % plan.urls.len().max(1));
+        let url = url.ok_or_else(|| io::Error::other("no stream to watch"))?;
+        let signalling = Signalling::connect(plan.server, source, url, plan.authorization.as_deref())?;
         Ok(Self {
             number,
             started: Moment::now(),
@@ -208,6 +257,8 @@ impl Viewer {
             registered: EpollFlags::empty(),
             scheduled: None,
             media_port,
+            seeking: Seeking::Idle,
+            seeks: 0,
             puncher,
             punch_destination: None,
             window: (Counts::default(), None),
@@ -250,7 +301,69 @@ impl Viewer {
         let joining = self.intake.reception.first_packet().is_none();
         let join = plan.join_timeout.filter(|_| joining).map(|timeout| self.started + timeout);
         let stop = plan.stop_reading_after.filter(|_| self.reading).map(|after| self.started + after);
-        [self.intake.session.poll_timeout(), join, stop].into_iter().flatten().min()
+        let seek = match self.seeking {
+            Seeking::At(moment) | Seeking::Agreed(_, moment) => Some(moment),
+            Seeking::Idle | Seeking::Asked => None,
+        };
+        [self.intake.session.poll_timeout(), join, stop, seek].into_iter().flatten().min()
+    }
+
+    /// Goes on with its seeks. Gives the question that is to be asked now; `index`: as its thread counts viewers.
+    pub fn seek(&mut self, now: Moment, index: usize, rewind: &Rewind, meters: &mut Meters) -> Option<Ask> {
+        let seeks = &mut meters.seeks;
+        match self.seeking {
+            Seeking::Idle if self.seeks == 0 && self.intake.reception.first_packet().is_some() => {
+                self.seeking = Seeking::At(now + rewind.pause);
+            }
+            Seeking::At(moment) if moment <= now => {
+                let unix_ms = rewind.times.pick(rewind::unix_ms(), self.number, self.seeks);
+                let session = self.intake.session.token()?.to_owned();
+                self.intake.reception.expect_past(rewind::expected(unix_ms));
+                self.seeking = Seeking::Asked;
+                self.seeks += 1;
+                seeks.asked += 1;
+                return Some(Ask { viewer: index, session, unix_ms });
+            }
+            Seeking::Agreed(asked, until) => match self.intake.reception.past_came() {
+                Some(came) => {
+                    seeks.first_packet.saturating_record(nanoseconds(came.since(asked)));
+                    self.end_seek(now, rewind, seeks);
+                }
+                None if until <= now => {
+                    seeks.unseen += 1;
+                    self.end_seek(now, rewind, seeks);
+                }
+                None => {}
+            },
+            Seeking::Idle | Seeking::At(_) | Seeking::Asked => {}
+        }
+        None
+    }
+
+    /// Whether the media that comes may be what a seek waits for.
+    pub fn waits_for_past(&self) -> bool {
+        matches!(self.seeking, Seeking::Agreed(..))
+    }
+
+    /// Takes the answer to its question.
+    pub fn handle_seek_answer(&mut self, now: Moment, answer: Answer, rewind: &Rewind, meters: &mut Meters) {
+        let seeks = &mut meters.seeks;
+        match answer.result {
+            Ok(()) => {
+                seeks.answer.saturating_record(nanoseconds(answer.answered.since(answer.sent)));
+                self.seeking = Seeking::Agreed(answer.sent, now + UNSEEN_AFTER);
+            }
+            Err(cause) => {
+                *seeks.errors.entry(cause).or_default() += 1;
+                self.end_seek(now, rewind, seeks);
+            }
+        }
+    }
+
+    fn end_seek(&mut self, now: Moment, rewind: &Rewind, meters: &mut SeekMeters) {
+        let done = self.seeks >= rewind.seeks;
+        meters.viewers += u64::from(done);
+        self.seeking = if done { Seeking::Idle } else { Seeking::At(now + rewind.pause) };
     }
 
     /// Sends what the session wants sent. A datagram that the kernel refuses is lost, as on the way.
@@ -435,6 +548,9 @@ fn send_from(socket: &UdpSocket, source: Ipv4Addr, server: SocketAddrV4, bytes: 
     sendmsg(socket.as_raw_fd(), &slices, &control, MsgFlags::empty(), Some(&SockaddrIn::from(server)))?;
     Ok(())
 }
+
+/// A new supply that was agreed to is not waited for any longer.
+const UNSEEN_AFTER: Duration = Duration::from_secs(5);
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -83,6 +83,7 @@ fn light_peers_answer_offers() {
         joins_per_second: 100.0,
         settle: Duration::from_millis(100),
         window: WindowEnd::Packets(500),
+        rewinds: false,
         observed_pid: None,
         on_steady: None,
         on_done: None,
