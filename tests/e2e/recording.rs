@@ -1,13 +1,16 @@
 //! Recording by the real server: what is on the disk after kills, after a camera came and went, and after the changes of
 //! every day. Disks in trouble and files that are damaged are in `recording_faults.rs`.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Camera, Checker, GstServer, Random, RecordedFile, Rest, Sample, Server, assert_all_play, assert_plays,
-    now_unix_ms, until,
+    Camera, Checker, Chromium, GstServer, Random, RecordedFile, Rest, Sample, Server, Stamp, assert_all_play,
+    assert_plays, now_unix_ms, until,
 };
 
 /// Fifty pictures a GOP, so a fragment each half second.
@@ -91,12 +94,15 @@ fn seek_about(server: &Server, number: usize, random: &mut Random) {
         let time = |name: &str| spans[index][name].as_i64().expect("a time");
         let (start, end) = (time("start"), time("end"));
         let asked = start + random.below((end - start).max(1).cast_unsigned()).cast_signed();
+        let seen = checker.stamps().len();
         let landed = seek_to(&server.rest, checker.session(), asked);
-        assert!((asked - GOP_MS - 100..=asked).contains(&landed), "asked for {asked}, landed at {landed}");
-        assert_eq!(checker.modes_when(seek + 1).last(), Some(&Some(landed)));
-        until("a picture from there", || {
-            let near = |unix_ms: i64| (landed - LATE_MS..landed + LATE_MS).contains(&unix_ms);
-            checker.stamps().last().filter(|stamp| near(stamp.unix_ms)).map(|_| ())
+        // A span has gaps of up to a second; what is shown there comes after it.
+        let near = asked - GOP_MS - 100..=asked + 1000;
+        assert!(near.contains(&landed), "asked for {asked}, landed at {landed}");
+        until("word of it, and pictures from there", || {
+            let near = |stamp: &Stamp| (stamp.unix_ms - landed).abs() < LATE_MS;
+            (checker.modes().contains(&Some(landed)) && checker.stamps()[seen..].iter().any(near))
+                .then_some(())
         });
     }
     checker.finish();
@@ -145,7 +151,7 @@ fn over_camera_restarts(codec: &str) {
     assert_eq!(assert_all_play(&files), pictures);
 }
 
-/// Times rise, durations are those to the next picture, and the catalogue tells the whole length.
+/// Times rise, and the catalogue tells the whole length.
 fn assert_monotonic(file: &RecordedFile, duration_ms: i64) {
     let samples = file.samples();
     assert!(samples[0].keyframe, "a file begins with a keyframe");
@@ -153,17 +159,13 @@ fn assert_monotonic(file: &RecordedFile, duration_ms: i64) {
     for pair in samples.windows(2) {
         let [one, next] = pair else { unreachable!() };
         assert!(next.dts > one.dts, "decode times rise: {pair:?} in {file:?}");
-        assert!(
-            (one.dts + one.duration - next.dts).abs() < 0.001,
-            "no hole, no overlap: {pair:?} in {file:?}"
-        );
         assert!((one.pts - one.dts).abs() < 0.001, "no B-frames, no offset: {one:?} in {file:?}");
     }
     let last = samples[samples.len() - 1];
-    let length_ms = ((last.pts + last.duration) * 1000.0) as i64;
+    let last_ms = (last.pts * 1000.0) as i64;
     assert!(
-        (length_ms - duration_ms).abs() <= 2,
-        "{length_ms} ms in the file, {duration_ms} in the catalogue"
+        (last_ms..last_ms + 500).contains(&duration_ms),
+        "the last picture is at {last_ms} ms, the catalogue tells {duration_ms}"
     );
 }
 
@@ -205,6 +207,74 @@ fn a_camera_with_b_frames_is_recorded_in_its_order() {
         assert!(shown.windows(2).all(|pair| pair[1] - pair[0] > 0.001), "one picture at a time: {shown:?}");
     }
     assert!(shown_late > 30, "the camera sends B-frames: {shown_late}");
+}
+
+#[test]
+fn vlc_and_chromium_play_a_file_that_is_done_and_one_that_is_written() {
+    let server = Server::start_with(&["--recording-segment-seconds", "10"]);
+    let camera = GstServer::start("--fps 15 --key-interval 15 --size 320x240");
+    record(&server, 7, &camera.url());
+    let files = until("a second file with pictures", || {
+        let files = server.recordings().files(7);
+        (files.len() == 2 && files[1].bytes() > 50_000).then_some(files)
+    });
+    let browser = Chromium::start();
+    for file in &files {
+        let (frames, complaints) = by_vlc(&file.path);
+        assert!(frames >= 15, "VLC decodes {file:?}: {frames} pictures, {complaints}");
+        let played = by_chromium(&browser, &file.path);
+        assert!(played["error"].is_null(), "{file:?}: {played}");
+        assert_eq!((&played["width"], &played["height"]), (&json!(320), &json!(240)), "{played}");
+        assert!(played["pictures"].as_u64() >= Some(5), "Chromium shows {file:?}: {played}");
+    }
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+/// Decodes it as VLC does, as fast as it can; pictures that came out, and what it said.
+fn by_vlc(path: &Path) -> (usize, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let out = directory.path().join("decoded.y4m");
+    let mut command = Command::new("vlc");
+    // It will not run as root under its own name: `vlc-wrapper` is for that.
+    if std::fs::metadata("/proc/self").expect("/proc").uid() == 0 {
+        command = Command::new("vlc-wrapper");
+    }
+    command.args(["-I", "dummy", "--no-audio", "--no-video-title-show", "--play-and-exit", "-q"]);
+    command.arg(format!(
+        "--sout=#transcode{{vcodec=I420,acodec=none}}:std{{access=file,mux=y4m,dst={}}}",
+        out.display()
+    ));
+    let output = command.arg(path).env("HOME", directory.path()).output().expect("vlc is installed");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let bytes = std::fs::read(&out).unwrap_or_default();
+    let frames = bytes.windows(6).filter(|window| window == b"FRAME\n").count();
+    (frames, said)
+}
+
+/// What a page with nothing but this film shows of it in two seconds.
+fn by_chromium(browser: &Chromium, path: &Path) -> Value {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let page = directory.path().join("page.html");
+    let film = format!(
+        "<!DOCTYPE html><link rel=icon href=data:,><video muted src=\"file://{}\"></video>",
+        path.display()
+    );
+    std::fs::write(&page, film).expect("a file");
+    browser.go(&format!("file://{}", page.display()));
+    let script = "const [done] = arguments;
+        const video = document.querySelector('video');
+        let pictures = 0;
+        const tell = () => done({
+            error: video.error?.message ?? null, pictures,
+            width: video.videoWidth, height: video.videoHeight, time: video.currentTime,
+        });
+        const count = () => { pictures += 1; video.requestVideoFrameCallback(count); };
+        video.requestVideoFrameCallback(count);
+        video.addEventListener('error', tell);
+        video.addEventListener('ended', tell);
+        setTimeout(tell, 2000);
+        video.play().catch(tell);";
+    browser.run_async(script, &[])
 }
 
 #[test]

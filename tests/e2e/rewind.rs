@@ -123,6 +123,39 @@ fn what_a_camera_did_not_send_is_skipped_and_said() {
 }
 
 #[test]
+fn another_codec_begins_another_span_and_is_played_across() {
+    let server = Server::start();
+    let camera = Camera::start(&format!("--codec h264 {CAMERA}"));
+    record(&server.rest, 7, &camera.url());
+    let first = when_recording(&server.rest, 7);
+    when_recorded_up_to(&server.rest, 7, first + 3000);
+    let _camera = camera.kill().restart_as(&format!("--codec h265 {CAMERA}"));
+    let spans = until("two spans", || {
+        let timeline = server.rest.get("/streams/7/recordings").expect(200).json();
+        timeline["spans"].as_array().filter(|spans| spans.len() == 2).cloned()
+    });
+    assert_eq!((&spans[0]["codec"], &spans[1]["codec"]), (&json!("H264"), &json!("H265")));
+    let second = spans[1]["start"].as_i64().expect("a time");
+    when_recorded_up_to(&server.rest, 7, second + 5000);
+
+    let session = Session::start(&server, 7, "websocket");
+    session.seeks(spans[0]["end"].as_i64().expect("a time") - 1500);
+    session.when_past(second + 500);
+    session.live();
+    session.when_pictures_are_live();
+    let checked = session.checker.finish();
+    let past = parts(&checked.stamps)[1];
+    let (before, after): (Vec<Stamp>, Vec<Stamp>) =
+        past.iter().partition(|stamp| stamp.unix_ms < second - LATE_MS);
+    assert!(
+        before.len() > 50 && after.len() > 25,
+        "pictures of both codecs: {} {}",
+        before.len(),
+        after.len()
+    );
+}
+
+#[test]
 fn what_cannot_be_played_is_refused_and_the_session_plays_on() {
     let server = Server::start();
     let camera = Camera::start(CAMERA);

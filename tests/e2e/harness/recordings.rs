@@ -29,7 +29,6 @@ pub struct RecordedFile {
 pub struct Sample {
     pub pts: f64,
     pub dts: f64,
-    pub duration: f64,
     pub keyframe: bool,
 }
 
@@ -125,7 +124,7 @@ impl RecordedFile {
     pub fn samples(&self) -> Vec<Sample> {
         let mut command = Command::new("ffprobe");
         command.args(["-v", "warning", "-select_streams", "v:0", "-of", "json"]);
-        command.args(["-show_entries", "packet=pts_time,dts_time,duration_time,flags"]).arg(&self.path);
+        command.args(["-show_entries", "packet=pts_time,dts_time,flags"]).arg(&self.path);
         let output = command.output().expect("ffprobe runs");
         let complaints = String::from_utf8_lossy(&output.stderr);
         assert_eq!(complaints, "", "ffprobe has nothing to say of {}", self.path.display());
@@ -162,7 +161,6 @@ impl Sample {
         Self {
             pts: seconds("pts_time"),
             dts: seconds("dts_time"),
-            duration: seconds("duration_time"),
             keyframe: packet["flags"].as_str().is_some_and(|flags| flags.starts_with('K')),
         }
     }
