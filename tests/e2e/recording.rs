@@ -1,7 +1,8 @@
 //! Recording by the real server: what is on the disk after kills, after a camera came and went, and after the changes of
 //! every day. Disks in trouble and files that are damaged are in `recording_faults.rs`.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -120,8 +121,8 @@ fn h265_over_two_camera_restarts_is_played_without_complaint() {
 
 /// Ten minutes in a check by hand, with files of a minute; less where every commit is tested.
 fn over_camera_restarts(codec: &str) {
-    let watched = std::env::var("LANECAST_WATCH_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    let part = Duration::from_secs(watched.map_or(12, |seconds: u64| seconds / 3));
+    let watched = watched_seconds();
+    let part = Duration::from_secs(watched.map_or(12, |seconds| seconds / 3));
     let segment = if watched.is_some() { "60" } else { "10" };
     let server = Server::start_with(&["--recording-segment-seconds", segment]);
     let mut camera = GstServer::start(&format!("--codec {codec} --clock --size 320x240 --fps 15"));
@@ -149,6 +150,10 @@ fn over_camera_restarts(codec: &str) {
     }
     let pictures: usize = files.iter().map(|file| assert_plays(&file.path)).sum();
     assert_eq!(assert_all_play(&files), pictures);
+}
+
+fn watched_seconds() -> Option<u64> {
+    std::env::var("LANECAST_WATCH_SECONDS").ok()?.parse().ok()
 }
 
 /// Times rise, and the catalogue tells the whole length.
@@ -181,7 +186,9 @@ fn assert_tells_the_time(file: &RecordedFile) {
     // The machine may be busy while one picture is made; not while all of a second are.
     let median = errors[errors.len() / 2];
     eprintln!("{}: {median} ms beside the wall clock at the end, {errors:?}", file.path.display());
-    assert!(median.abs() <= 100, "{median} ms beside the wall clock: {errors:?}");
+    // A camera's reports take a while to be trusted.
+    let bound = if watched_seconds().is_some() { 100 } else { 200 };
+    assert!(median.abs() <= bound, "{median} ms beside the wall clock: {errors:?}");
 }
 
 #[test]
@@ -230,26 +237,32 @@ fn vlc_and_chromium_play_a_file_that_is_done_and_one_that_is_written() {
     assert_eq!(browser.console(), Vec::<String>::new());
 }
 
-/// Decodes it as VLC does, as fast as it can; pictures that came out, and what it said.
+/// Decodes it as VLC does, as fast as it can; pictures of 320x240 that came out, and what it said.
 fn by_vlc(path: &Path) -> (usize, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let out = directory.path().join("decoded.y4m");
-    let mut command = Command::new("vlc");
-    // It will not run as root under its own name: `vlc-wrapper` is for that.
-    if std::fs::metadata("/proc/self").expect("/proc").uid() == 0 {
-        command = Command::new("vlc-wrapper");
+    let (film, out) = (directory.path().join("film.mp4"), directory.path().join("pictures.yuv"));
+    std::fs::copy(path, &film).expect("a copy");
+    // It does not run as root: its wrapper runs it as a user who may do nothing else here.
+    let is_root = std::fs::metadata("/proc/self").expect("/proc").uid() == 0;
+    let mut command = Command::new(if is_root { "vlc-wrapper" } else { "vlc" });
+    if is_root {
+        for (path, mode) in [(directory.path(), 0o777), (&film, 0o644)] {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
+        }
+        command.env("SUDO_UID", NOBODY).env("SUDO_GID", NOBODY);
     }
-    command.args(["-I", "dummy", "--no-audio", "--no-video-title-show", "--play-and-exit", "-q"]);
+    command.args(["-I", "dummy", "--no-audio", "--play-and-exit", "-q"]).env("HOME", directory.path());
     command.arg(format!(
-        "--sout=#transcode{{vcodec=I420,acodec=none}}:std{{access=file,mux=y4m,dst={}}}",
+        "--sout=#transcode{{vcodec=I420,acodec=none}}:std{{access=file,mux=dummy,dst={}}}",
         out.display()
     ));
-    let output = command.arg(path).env("HOME", directory.path()).output().expect("vlc is installed");
+    let output = command.arg(film).output().expect("vlc-bin and vlc-plugin-base are installed");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let bytes = std::fs::read(&out).unwrap_or_default();
-    let frames = bytes.windows(6).filter(|window| window == b"FRAME\n").count();
-    (frames, said)
+    let bytes = std::fs::metadata(&out).map_or(0, |out| out.len());
+    (bytes as usize / (320 * 240 * 3 / 2), said)
 }
+
+const NOBODY: &str = "65534";
 
 /// What a page with nothing but this film shows of it in two seconds.
 fn by_chromium(browser: &Chromium, path: &Path) -> Value {
