@@ -224,7 +224,7 @@ mod tests {
         let picked: Vec<_> = (0..500).map(|viewer| between.pick(9, viewer, 0)).collect();
         assert!(picked.iter().all(|time| (1000..2000).contains(time)));
         for quarter in [1000..1250, 1250..1500, 1500..1750, 1750..2000] {
-            assert!(picked.iter().filter(|time| quarter.contains(time)).count() > 80, "{quarter:?}");
+            assert!(picked.iter().filter(|&time| quarter.contains(time)).count() > 80, "{quarter:?}");
         }
         assert_eq!(between.pick(0, 7, 3), between.pick(5, 7, 3));
         assert_ne!(between.pick(0, 7, 3), between.pick(0, 7, 4));
