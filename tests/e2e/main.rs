@@ -17,6 +17,7 @@ mod recording_faults;
 mod rest;
 mod rewind;
 mod rewind_browser;
+mod rewind_webrtc;
 mod slow_viewers;
 mod webrtc;
 mod webrtc_peers;

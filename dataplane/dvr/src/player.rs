@@ -321,6 +321,20 @@ impl Player {
         self.course.shown_unix_ms
     }
 
+    /// The viewer is to play something else. Of a picture that is on its way the rest is given out at once, nothing follows, and
+    /// all is given back but what was sent lately ([`Player::packet_in_order`]). Files need no [`PlayerOutput::Release`] any more.
+    pub fn stop(&mut self, now: Instant) {
+        self.outputs.retain(|output| matches!(output, PlayerOutput::Run(_)));
+        while let Some(run) = self.outbox.poll_rest(now) {
+            self.outputs.push_back(PlayerOutput::Run(run));
+        }
+        (self.walk, self.following) = (None, None);
+        (self.wish, self.wake) = (None, None);
+        self.course.stop();
+        self.outbox.clear();
+        self.phase = Phase::Over;
+    }
+
     /// Number that the next packet will have, and the newest timestamp given out with the time when it was: where whatever
     /// the viewer plays next goes on.
     pub fn end(&self) -> (u64, u32, Instant) {

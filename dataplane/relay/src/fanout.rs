@@ -213,6 +213,25 @@ impl Fanout {
         })
     }
 
+    /// True while a viewer has a part of an access unit, and the rest is still to come or to be sent.
+    pub fn is_within_access_unit(&self, cache: &GopCache, viewer: ViewerId) -> bool {
+        let Some(place) = self.places.get(&viewer) else { return false };
+        let next = match place.in_step {
+            true => self.live,
+            false => match self.apart[place.index].state {
+                State::Behind { next, .. } => next,
+                State::Waiting { .. } => return false,
+            },
+        };
+        match cache.run(next) {
+            Some(run) => !run.starts_access_unit(),
+            None => {
+                let last = next.checked_sub(1).and_then(|number| cache.run(number));
+                last.is_some_and(|run| !run.ends_access_unit())
+            }
+        }
+    }
+
     /// What an interval of a millisecond lets out to this viewer where it does not share the others' pace: of an
     /// access unit of more than a run, and of the GOP cache.
     pub fn set_pace(&mut self, viewer: ViewerId, bytes_per_second: u64) {
@@ -591,6 +610,35 @@ mod tests {
         fn got(&self, viewer: u32) -> Vec<(u64, u32)> {
             self.sent.iter().filter(|sent| sent.0 == ViewerId(viewer)).map(|sent| (sent.1, sent.2)).collect()
         }
+    }
+
+    #[test]
+    fn a_viewer_is_within_an_access_unit_while_it_has_a_part_of_it() {
+        let mut scene = Scene::new();
+        let within = |scene: &Scene| scene.fanout.is_within_access_unit(&scene.cache, ViewerId(1));
+        scene.access_unit(0, true, 3);
+        scene.join(1);
+        scene.settle();
+        assert!(!within(&scene), "it has a whole one");
+        scene.writer.begin_access_unit(3600, false);
+        (0..60).for_each(|_| scene.writer.packet(1188, |out| out.put_bytes(0, 1188)));
+        scene.writer.flush();
+        scene.cache.push(scene.writer.poll_run().unwrap());
+        scene.turn();
+        assert!(within(&scene), "the rest is still to come");
+        assert!(
+            !scene.fanout.is_within_access_unit(&scene.cache, ViewerId(2)),
+            "who is not there has nothing"
+        );
+        scene.writer.packet(20, |out| out.put_bytes(0, 20));
+        scene.writer.end_access_unit();
+        while let Some(run) = scene.writer.poll_run() {
+            scene.cache.push(run);
+        }
+        assert!(within(&scene), "the rest is still to be sent");
+        scene.turn();
+        scene.settle();
+        assert!(!within(&scene));
     }
 
     proptest! {

@@ -235,6 +235,11 @@ impl Stream {
         self.fanout.block(viewer);
     }
 
+    /// See [`Fanout::is_within_access_unit`].
+    pub fn is_within_access_unit(&self, viewer: ViewerId) -> bool {
+        self.fanout.is_within_access_unit(&self.cache, viewer)
+    }
+
     /// See [`Fanout::block_until`].
     pub fn block_until(&mut self, viewer: ViewerId, not_before: Option<Instant>) {
         self.fanout.block_until(viewer, not_before);

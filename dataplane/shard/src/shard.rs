@@ -77,6 +77,8 @@ pub(crate) struct Shard {
     blocked: Vec<DestinationId>,
     stuck: Vec<ViewerId>,
     written: Vec<usize>,
+    /// Viewers that leave live as soon as they have a whole picture.
+    leaving: Vec<usize>,
     started: Instant,
     gate: Gate,
     gate_timer: Armed,
@@ -160,6 +162,7 @@ impl Shard {
             blocked: Vec::new(),
             stuck: Vec::new(),
             written: Vec::new(),
+            leaving: Vec::new(),
             started: Instant::now(),
             gate: Gate::Open,
             gate_timer: Armed::default(),

@@ -16,9 +16,9 @@ use crate::srtp::RtpSealer;
 
 /// Bytes of the header extension with the transport-wide sequence number (RFC 8285 section 4.2, one-byte form).
 const EXTENSION_BYTES: usize = 8;
-/// Spans that are remembered: a span ends when access units are left out, at a join and at a refresh. What is older than
-/// eight of those is not in the stream's history any more in practice.
-const MAX_SPANS: usize = 8;
+/// Spans that are remembered: a span ends when access units are left out, at a join, at a refresh and at each move in time. What
+/// is older than sixteen of those is in no history any more in practice.
+const MAX_SPANS: usize = 16;
 /// Retransmissions may take half of what media takes, and this much at once: an eighth of a 4K keyframe.
 const RETRANSMISSION_CREDIT_BYTES: i64 = 160 << 10;
 
@@ -147,6 +147,11 @@ impl Egress {
             packets: run.packets(),
             transport_sequence,
         }
+    }
+
+    /// Sequence number of the newest packet.
+    pub fn newest_sequence(&self) -> Option<u16> {
+        self.spans.last().map(|_| self.next_index.wrapping_sub(1) as u16)
     }
 
     /// What a sequence number that the viewer misses was; `None` if it was never sent or is forgotten.

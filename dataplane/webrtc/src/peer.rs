@@ -27,6 +27,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// A lost picture is answered from the GOP cache once in this time: what is on its way must have had a chance.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
+/// A viewer that could not decode a picture has said so by then.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Packets sent again for one compound packet; more than two keyframes of a usual camera. What is missing is asked for
 /// again.
 const MAX_RETRANSMISSIONS: usize = 256;
@@ -142,6 +144,10 @@ struct Media {
     reported: Option<(u32, Instant)>,
     newest_sent: Option<Instant>,
     refreshed: Option<Instant>,
+    /// Highest sequence number that the viewer says it has.
+    received: Option<u16>,
+    /// A packet that it asked for did not come again, since the newest refresh.
+    lacks_packet: bool,
     full_intra: Option<u8>,
     pace_bytes_per_second: u64,
     retransmitted: u64,
@@ -251,7 +257,9 @@ impl Peer {
                 Feedback::Report(block) if Some(block.ssrc) == rtx_ssrc => {}
                 Feedback::Nack { ssrc: of, lost: nacked } if of == ssrc => media.on_nack(nacked, &mut lost),
                 Feedback::PictureLoss { ssrc: of } if of == ssrc => {
-                    if media.wants_refresh(now) {
+                    if media.only_waits(now) {
+                        media.picture_requests += 1;
+                    } else if media.wants_refresh(now) {
                         self.outputs.push_back(PeerOutput::Refresh);
                     }
                 }
@@ -386,7 +394,10 @@ impl Peer {
                 media.retransmitted += 1;
                 media.sent(now, sealed);
             }
-            None => media.refused += 1,
+            None => {
+                media.refused += 1;
+                media.lacks_packet = true;
+            }
         }
         sealed
     }
@@ -492,6 +503,8 @@ impl Media {
             reported: None,
             newest_sent: None,
             refreshed: None,
+            received: None,
+            lacks_packet: false,
             full_intra: None,
             pace_bytes_per_second: 0,
             retransmitted: 0,
@@ -514,6 +527,7 @@ impl Media {
     }
 
     fn on_report(&mut self, now: Instant, block: &ReceptionBlock) {
+        self.received = Some(block.highest_sequence as u16);
         self.lost = u64::try_from(block.cumulative_lost).unwrap_or(0);
         self.jitter_90k = block.jitter;
         // RFC 3550 section 6.4.1: what passed since our report, less the time that it lay at the receiver.
@@ -530,9 +544,22 @@ impl Media {
         for sequence in nacked.iter() {
             match self.egress.lost(sequence) {
                 Some(packet) if lost.len() < MAX_RETRANSMISSIONS => lost.push(packet),
-                _ => self.refused += 1,
+                _ => {
+                    self.refused += 1;
+                    self.lacks_packet = true;
+                }
             }
         }
+    }
+
+    /// Browsers ask for a keyframe also when no picture came for three seconds, as in a pause. Who has all that was sent would see the
+    /// same GOP run by once more, and ask again.
+    fn only_waits(&self, now: Instant) -> bool {
+        let silent = self.newest_sent.is_some_and(|sent| now.saturating_duration_since(sent) >= SILENCE);
+        silent
+            && !self.lacks_packet
+            && self.received.is_some()
+            && self.received == self.egress.newest_sequence()
     }
 
     fn wants_refresh(&mut self, now: Instant) -> bool {
@@ -540,6 +567,7 @@ impl Media {
         let due = self.refreshed.is_none_or(|last| now >= last + REFRESH_INTERVAL);
         if due {
             self.refreshed = Some(now);
+            self.lacks_packet = false;
         }
         due
     }
@@ -613,6 +641,9 @@ pub struct PeerStatistics {
 
 #[cfg(test)]
 mod tests {
+    use lanecast_packet::{RunWriter, WriterConfig};
+    use smallvec::SmallVec;
+
     use super::*;
 
     fn credentials(ufrag: &str) -> IceCredentials {
@@ -651,6 +682,57 @@ mod tests {
         let reason = std::iter::from_fn(|| peer.poll_output())
             .find_map(|output| if let PeerOutput::Closed(reason) = output { Some(reason) } else { None });
         assert!(reason.is_some_and(|reason| reason.contains("connectivity check")));
+    }
+
+    /// A viewer that was sent packets 100 to 102.
+    fn media(now: Instant) -> Media {
+        let master = srtp::MasterKey { key: [7; 16], salt: SmallVec::from_slice(&[9; 12]) };
+        let keys =
+            srtp::SrtpKeys { profile: SrtpProfile::AeadAes128Gcm, local: master.clone(), remote: master };
+        let config = MediaConfig {
+            payload_type: 96,
+            ssrc: 1,
+            rtx: None,
+            transport_cc: None,
+            cname: "cname".to_owned(),
+        };
+        let mut media = Media::new(now, config, &keys, 100);
+        let mut writer = RunWriter::new(WriterConfig { ssrc: 1, payload_type: 96, first_packet: 0 });
+        writer.begin_access_unit(0, true);
+        (0..3).for_each(|_| writer.packet(100, |out| out.extend_from_slice(&[0; 100])));
+        writer.end_access_unit();
+        media.egress.seal_run(now, &writer.poll_run().unwrap(), &Squeeze::default(), &mut BytesMut::new());
+        media.newest_sent = Some(now);
+        media
+    }
+
+    fn report(highest_sequence: u32) -> ReceptionBlock {
+        ReceptionBlock {
+            ssrc: 1,
+            fraction_lost: 0,
+            cumulative_lost: 0,
+            highest_sequence,
+            jitter: 0,
+            last_sender_report: 0,
+            delay_since_last_sender_report: 0,
+        }
+    }
+
+    #[test]
+    fn who_has_everything_and_waits_is_not_sent_it_again() {
+        let start = Instant::now();
+        let paused = start + SILENCE;
+        let mut media = media(start);
+        assert!(!media.only_waits(paused), "nobody knows what it has");
+        media.on_report(start, &report(101));
+        assert!(!media.only_waits(paused), "the last packet got lost");
+        media.on_report(start, &report(1 << 16 | 102));
+        assert!(media.only_waits(paused));
+        assert!(!media.only_waits(start + SILENCE / 2), "it could not decode what came just now");
+        media.lacks_packet = true;
+        assert!(!media.only_waits(paused), "something did not come again");
+        assert!(media.wants_refresh(paused));
+        assert!(media.only_waits(paused + SILENCE), "that was mended");
     }
 
     #[test]

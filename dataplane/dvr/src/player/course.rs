@@ -96,6 +96,11 @@ impl Course {
         }
     }
 
+    /// What was loaded is not sent any more.
+    pub(super) fn stop(&mut self) {
+        self.next = None;
+    }
+
     /// Only keyframes are looked at.
     pub(super) fn steps(&self) -> bool {
         self.burst.is_none() && (self.keyframes_only || self.blocked.is_some())

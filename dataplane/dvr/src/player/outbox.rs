@@ -121,6 +121,16 @@ impl Outbox {
         if self.credit_bytes <= 0 {
             return None;
         }
+        self.take(now)
+    }
+
+    /// The next run of a picture that has left in part, at whatever pace.
+    pub(super) fn poll_rest(&mut self, now: Instant) -> Option<Run> {
+        self.waiting.front().filter(|run| !run.starts_access_unit())?;
+        self.take(now)
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Run> {
         let run = self.waiting.pop_front()?;
         let bytes = run.bytes().len();
         self.waiting_bytes -= bytes;

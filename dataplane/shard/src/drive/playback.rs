@@ -1,6 +1,7 @@
 //! A viewer's player and the files that it reads.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use lanecast_dvr::player::Player;
 use lanecast_dvr::segment::SegmentId;
@@ -22,6 +23,8 @@ pub(crate) struct Playback {
     pub(crate) reading: (SegmentId, u64),
     /// Who asked for it, until it plays.
     pub(crate) reply: Option<Reply<Result<SessionMode, SessionError>>>,
+    /// The viewer's live picture is waited for until then.
+    pub(crate) leave_by: Option<Instant>,
     /// Time of its first picture (UTC ms) and what it needs, once it is there.
     pub(crate) ready: Option<(i64, Rc<ParameterSets>)>,
 }

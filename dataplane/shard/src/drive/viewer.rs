@@ -32,6 +32,8 @@ pub(crate) struct Viewer {
     pub(crate) playing: Option<Box<Playback>>,
     /// What it will play as soon as its first picture is there.
     pub(crate) seeking: Option<Box<Playback>>,
+    /// What it played until lately, and until when that is kept: packets of it may have got lost.
+    pub(crate) left: Vec<(Instant, Box<Playback>)>,
     pub(crate) playback_timer: Armed,
 }
 
@@ -85,6 +87,12 @@ impl Viewer {
             Kind::WebRtc(webrtc) => Some(webrtc),
             Kind::Wsc(_) => None,
         }
+    }
+
+    /// What it plays, or is to begin with, if that is not live.
+    pub(crate) fn recorded(&self) -> Option<&Playback> {
+        let first = self.seeking.as_deref().filter(|_| !self.had_media);
+        self.playing.as_deref().or(first)
     }
 
     /// Where its datagrams go.

@@ -35,6 +35,14 @@ const BEAT: Duration = Duration::from_millis(4);
 /// What is due sooner is a part of a picture that is spread over milliseconds.
 const OFF_BEAT: Duration = Duration::from_millis(2);
 
+/// What a viewer got before it moved can be asked for again for so long, and that of so many moves: it notices what it lost last
+/// only by what comes next. Each has the player's history, no more.
+const LEFT_TIME: Duration = Duration::from_secs(2);
+const LEFT_MAX: usize = 4;
+
+/// A viewer leaves live with a whole picture, if that comes within this time.
+const LEAVE_WITHIN: Duration = Duration::from_millis(40);
+
 /// A question for a segment that is under way.
 #[derive(Debug)]
 pub(super) struct Locating {
@@ -87,6 +95,7 @@ impl Shard {
             files: SmallVec::new(),
             reading: (SegmentId(0), 0),
             reply,
+            leave_by: None,
             ready: None,
         }));
         self.run_seeking(now, index);
@@ -115,11 +124,12 @@ impl Shard {
     ) -> Result<SessionMode, SessionError> {
         let &index = self.sessions.get(&session).ok_or(SessionError::Unknown)?;
         let viewer = &mut self.viewers[index];
-        if let Some(seeking) = viewer.seeking.as_mut() {
-            seeking.player.set_speed(now, speed);
+        if viewer.recorded().is_none() {
+            return Err(SessionError::Live);
         }
-        let playing = viewer.playing.as_mut().ok_or(SessionError::Live)?;
-        playing.player.set_speed(now, speed);
+        for playback in [&mut viewer.playing, &mut viewer.seeking].into_iter().flatten() {
+            playback.player.set_speed(now, speed);
+        }
         self.run_playing(now, index);
         self.run_seeking(now, index);
         Ok(self.mode(now, index))
@@ -131,17 +141,16 @@ impl Shard {
     }
 
     fn mode(&self, now: Instant, index: usize) -> SessionMode {
-        self.viewers.get(index).and_then(|viewer| viewer.playing.as_ref()).map_or(LIVE_MODE, |playing| {
-            SessionMode {
-                is_live: false,
-                current_time_unix_ms: Some(playing.player.position_unix_ms(now)),
-                speed: playing.player.speed(),
-            }
+        self.viewers.get(index).and_then(Viewer::recorded).map_or(LIVE_MODE, |playback| SessionMode {
+            is_live: false,
+            current_time_unix_ms: Some(playback.player.position_unix_ms(now)),
+            speed: playback.player.speed(),
         })
     }
 
     pub(super) fn on_playback_timer(&mut self, now: Instant, index: usize) {
         let Some(viewer) = self.viewers.get_mut(index) else { return };
+        viewer.left.retain(|(until, _)| *until > now);
         for playback in [&mut viewer.playing, &mut viewer.seeking].into_iter().flatten() {
             playback.player.handle_timeout(now);
         }
@@ -306,8 +315,15 @@ impl Shard {
             // Who asked was told that it did not happen.
             return self.arm_playback(now, index);
         }
-        if self.viewers[index].playing.is_none() {
-            self.leave_live(index);
+        if self.is_within_live_picture(index) && now < *seeking.leave_by.get_or_insert(now + LEAVE_WITHIN) {
+            seeking.ready = Some((unix_ms, parameter_sets));
+            self.viewers[index].seeking = Some(seeking);
+            self.leaving.push(index);
+            return self.arm_playback(now, index);
+        }
+        match self.viewers[index].playing.take() {
+            Some(left) => self.leave_playback(now, index, left),
+            None => self.leave_live(index),
         }
         self.cut(index, seeking.serial);
         seeking.player.play(now, 0, 0);
@@ -320,6 +336,18 @@ impl Shard {
         });
         self.run_playing(now, index);
         self.arm_playback(now, index);
+    }
+
+    fn is_within_live_picture(&self, index: usize) -> bool {
+        let viewer = &self.viewers[index];
+        let slot = self.streams.get(viewer.stream_slot).filter(|_| viewer.playing.is_none());
+        slot.is_some_and(|slot| slot.stream.is_within_access_unit(viewer.viewer))
+    }
+
+    pub(super) fn leave_live_with_whole_pictures(&mut self, now: Instant) {
+        for index in std::mem::take(&mut self.leaving) {
+            self.run_seeking(now, index);
+        }
     }
 
     /// Does what the player of a viewer wants.
@@ -360,9 +388,8 @@ impl Shard {
 
     /// Back to the live edge, if the viewer is in the past.
     fn return_to_live(&mut self, now: Instant, index: usize) {
-        if self.viewers.get_mut(index).and_then(|viewer| viewer.playing.take()).is_none() {
-            return;
-        }
+        let Some(left) = self.viewers.get_mut(index).and_then(|viewer| viewer.playing.take()) else { return };
+        self.leave_playback(now, index, left);
         self.cut(index, LIVE);
         let Some(slot) = self.streams.get(self.viewers[index].stream_slot) else { return };
         let (sets, codec) = (slot.stream.parameter_sets().cloned(), slot.status.codec);
@@ -374,6 +401,25 @@ impl Shard {
         });
         self.join_live(index);
         self.end_if_other_codec(now, index, codec);
+    }
+
+    /// The picture that is on its way is sent to its end, and what was sent last may be asked for once more.
+    fn leave_playback(&mut self, now: Instant, index: usize, mut left: Box<Playback>) {
+        left.player.stop(now);
+        left.files.clear();
+        while let Some(output) = left.player.poll_output() {
+            if let PlayerOutput::Run(run) = output {
+                self.send_recorded(now, index, &run);
+            }
+        }
+        let viewer = &mut self.viewers[index];
+        if viewer.webrtc().is_none() {
+            return;
+        }
+        if viewer.left.len() == LEFT_MAX {
+            viewer.left.remove(0);
+        }
+        viewer.left.push((now + LEFT_TIME, left));
     }
 
     /// A viewer that was to begin in the past, and cannot, begins live.
@@ -474,7 +520,10 @@ impl Shard {
     pub(super) fn arm_playback(&mut self, now: Instant, index: usize) {
         let Some(viewer) = self.viewers.get_mut(index) else { return };
         let both = [&viewer.playing, &viewer.seeking].into_iter().flatten();
-        let wants = both.filter_map(|playback| playback.player.poll_timeout()).min();
+        let left = viewer.left.first().map(|(until, _)| *until);
+        let leave_by = viewer.seeking.as_ref().and_then(|seeking| seeking.leave_by);
+        let wants =
+            both.filter_map(|playback| playback.player.poll_timeout()).chain(left).chain(leave_by).min();
         let wants = wants.map(|at| on_beat(self.started, now, at));
         self.timers.set(TimerKey::Playback(index), &mut viewer.playback_timer, wants);
     }
@@ -483,6 +532,7 @@ impl Shard {
     pub(super) fn drop_playback(&mut self, index: usize) {
         let viewer: &mut Viewer = &mut self.viewers[index];
         viewer.playing = None;
+        viewer.left = Vec::new();
         if let Some(mut seeking) = viewer.seeking.take() {
             seeking.answer(Err(SessionError::Unknown));
         }

@@ -227,6 +227,7 @@ impl Shard {
         }
         // Sending touches no stream, so nothing is lost here.
         self.touched = touched;
+        self.leave_live_with_whole_pictures(now);
     }
 
     pub(super) fn transmit_stream(&mut self, now: Instant, index: usize) {

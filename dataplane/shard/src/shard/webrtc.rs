@@ -94,6 +94,7 @@ impl Shard {
             ended: None,
             armed: Armed::default(),
             playing: None,
+            left: Vec::new(),
             seeking: None,
             playback_timer: Armed::default(),
             kind: Kind::WebRtc(Box::new(WebRtc {
@@ -298,7 +299,7 @@ impl Shard {
         let Self { viewers, streams, scratch, ring, connections, .. } = self;
         let Some(viewer) = viewers.get_mut(index) else { return };
         let (number, stream_slot) = (DestinationId(viewer.viewer.0), viewer.stream_slot);
-        let Viewer { kind: Kind::WebRtc(webrtc), playing, .. } = viewer else { return };
+        let Viewer { kind: Kind::WebRtc(webrtc), playing, left, .. } = viewer else { return };
         let connection = webrtc.media_connection();
         let Some(slot) = streams.get(stream_slot) else { return };
         let mut refused = Vec::new();
@@ -317,12 +318,13 @@ impl Shard {
                 send(&scratch.take(), segment_bytes);
                 (gathered, packets) = (0, 0);
             }
-            let cached = match (packet.supply, playing.as_deref()) {
-                (LIVE, _) => slot.stream.packet_in_order(packet.in_order),
-                (supply, Some(playing)) if playing.serial == supply => {
-                    playing.player.packet_in_order(packet.in_order)
+            let cached = match packet.supply {
+                LIVE => slot.stream.packet_in_order(packet.in_order),
+                supply => {
+                    let mut all = playing.iter().chain(left.iter().map(|(_, playback)| playback));
+                    let playback = all.find(|playback| playback.serial == supply);
+                    playback.and_then(|playback| playback.player.packet_in_order(packet.in_order))
                 }
-                _ => None,
             };
             // All of a send is in one arena: its room was made with the first packet.
             let wanted = if gathered == 0 { MAX_AGAIN_BYTES } else { MAX_PACKET_BYTES };

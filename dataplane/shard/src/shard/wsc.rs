@@ -58,6 +58,7 @@ impl Shard {
             ended: None,
             armed: Armed::default(),
             playing: None,
+            left: Vec::new(),
             seeking: None,
             playback_timer: Armed::default(),
             kind: Kind::Wsc(Box::new(Wsc {

@@ -203,6 +203,28 @@ fn pictures_out_of_order_have_no_number_among_those_in_order() {
 }
 
 #[test]
+fn who_is_stopped_ends_with_a_whole_picture_and_can_send_it_again() {
+    let camera = Camera { key_bytes: 600_000, ..Camera::default() };
+    let mut scene = Scene::playing(origin(), minutes(camera, 1), START + 2000, 1.0);
+    // In the middle of the keyframe.
+    scene.run(4);
+    let sent = scene.runs.len();
+    assert!(!scene.runs[sent - 1].1.ends_access_unit());
+    scene.player.stop(scene.now);
+    scene.serve();
+    let rest = &scene.runs[sent..];
+    assert!(rest.last().unwrap().1.ends_access_unit());
+    assert!(!rest.iter().any(|(_, run)| run.starts_access_unit()));
+    for (_, run) in rest.iter().rev().take(3) {
+        let found = scene.player.packet_in_order(run.first_in_order());
+        assert_eq!(found, Some((run.packet(0).unwrap(), run.rtp_timestamp())));
+    }
+    let all = scene.runs.len();
+    scene.run(5000);
+    assert_eq!((scene.runs.len(), scene.player.poll_timeout()), (all, None));
+}
+
+#[test]
 fn the_end_is_where_something_else_can_go_on() {
     let mut scene = Scene::new(origin(), minutes(Camera::default(), 1), START + 1000, 1.0);
     scene.settle();
