@@ -88,7 +88,8 @@ struct Viewer<'a> {
 
 impl<'a> Viewer<'a> {
     fn new(recording: &'a Recording, now: Instant, unix_ms: i64) -> Self {
-        let config = PlayerConfig { max_udp_payload: feed::PACKET_BYTES, ssrc: 1, codec: None };
+        let config =
+            PlayerConfig { max_udp_payload: feed::PACKET_BYTES, ssrc: 1, codec: None, history: true };
         let begun = Instant::now();
         let player = Player::new(now, config, unix_ms, 1.0);
         let took = begun.elapsed();

@@ -52,6 +52,8 @@ pub struct PlayerConfig {
     pub ssrc: u32,
     /// Only segments of this codec are played; others are skipped like gaps.
     pub codec: Option<Codec>,
+    /// Whether packets may be asked for again ([`Player::packet_in_order`]).
+    pub history: bool,
 }
 
 /// Which segment the player wants.
@@ -228,7 +230,7 @@ impl Player {
             wake: None,
             seek: Seek::new(unix_ms),
             course: Course::new(now, unix_ms),
-            outbox: Outbox::new(now, config.ssrc, config.max_udp_payload, Codec::H264),
+            outbox: Outbox::new(now, config, Codec::H264),
         }
     }
 

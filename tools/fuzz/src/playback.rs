@@ -34,7 +34,7 @@ pub fn play(data: &[u8]) {
         },
     };
     let now = Instant::now();
-    let config = PlayerConfig { max_udp_payload: 1200, ssrc: 1, codec: None };
+    let config = PlayerConfig { max_udp_payload: 1200, ssrc: 1, codec: None, history: true };
     let mut scene = Scene {
         file,
         located,

@@ -9,6 +9,8 @@ use lanecast_packet::{Run, WriterConfig};
 use lanecast_protocol::codec::{Codec, Nal, ParameterSets};
 use lanecast_relay::packetizer::Packetizer;
 
+use super::PlayerConfig;
+
 /// RTP payload type of all that we send (wire contract section 5).
 const PAYLOAD_TYPE: u8 = 96;
 /// What a millisecond lets out where nothing else is said: a full run, as live (a receiver with the kernel's default socket
@@ -20,6 +22,8 @@ const PACE_BYTES_MIN: u64 = 1000;
 const PACE_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of runs that can be sent again: a second of a 4 Mb/s camera.
 pub(super) const HISTORY_BYTES: usize = 512 << 10;
+/// And where nothing is asked for again: their memory is written anew when it comes back.
+const SENT_BYTES: usize = 64 << 10;
 /// What was sent before this is not asked for any more.
 const HISTORY_TIME: Duration = Duration::from_secs(2);
 
@@ -42,6 +46,7 @@ pub(super) struct Outbox {
     newest: (u32, Instant),
     sent: VecDeque<(Instant, Run)>,
     sent_bytes: usize,
+    sent_bytes_max: usize,
 }
 
 /// A picture to send.
@@ -55,7 +60,8 @@ pub(super) struct Picture<'a> {
 
 impl Outbox {
     /// Nothing sent yet.
-    pub(super) fn new(now: Instant, ssrc: u32, max_udp_payload: u16, codec: Codec) -> Self {
+    pub(super) fn new(now: Instant, player: PlayerConfig, codec: Codec) -> Self {
+        let PlayerConfig { max_udp_payload, ssrc, history, .. } = player;
         let config = WriterConfig { ssrc, payload_type: PAYLOAD_TYPE, first_packet: 0 };
         Self {
             config,
@@ -71,6 +77,7 @@ impl Outbox {
             newest: (0, now),
             sent: VecDeque::new(),
             sent_bytes: 0,
+            sent_bytes_max: if history { HISTORY_BYTES } else { SENT_BYTES },
         }
     }
 
@@ -199,7 +206,7 @@ impl Outbox {
         self.sent_bytes += run.bytes().len();
         self.sent.push_back((now, run));
         while let Some((at, first)) = self.sent.front()
-            && (self.sent_bytes > HISTORY_BYTES || now.saturating_duration_since(*at) > HISTORY_TIME)
+            && (self.sent_bytes > self.sent_bytes_max || now.saturating_duration_since(*at) > HISTORY_TIME)
         {
             self.sent_bytes -= first.bytes().len();
             if let Some((_, run)) = self.sent.pop_front()

@@ -84,6 +84,7 @@ impl Shard {
             max_udp_payload: self.config.max_udp_payload,
             ssrc: self.streams.get(viewer.stream_slot).map_or(0, |slot| slot.stream.ssrc()),
             codec: viewer.webrtc().map(|webrtc| webrtc.codec),
+            history: viewer.webrtc().is_some(),
         };
         let mut player = Player::new(now, config, unix_ms, speed);
         if let Some(pace) = pace {

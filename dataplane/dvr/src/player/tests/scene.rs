@@ -61,7 +61,7 @@ impl Scene {
         speed: f64,
         codec: Option<Codec>,
     ) -> Self {
-        let config = PlayerConfig { max_udp_payload: 1200, ssrc: 7, codec };
+        let config = PlayerConfig { max_udp_payload: 1200, ssrc: 7, codec, history: true };
         Self {
             start,
             now: start,
