@@ -168,8 +168,9 @@ fn assert_monotonic(file: &RecordedFile, duration_ms: i64) {
     }
     let last = samples[samples.len() - 1];
     let last_ms = (last.pts * 1000.0) as i64;
+    // The file has the camera's pace, the catalogue the time of day: it is slewed, by so much as the start was wrong.
     assert!(
-        (last_ms..last_ms + 500).contains(&duration_ms),
+        (last_ms - 100..last_ms + 500).contains(&duration_ms),
         "the last picture is at {last_ms} ms, the catalogue tells {duration_ms}"
     );
 }
