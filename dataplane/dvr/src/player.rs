@@ -349,6 +349,21 @@ impl Player {
         self.outbox.packet_in_order(number)
     }
 
+    /// Takes memory to write runs to, if there is some and it is of use: a player that keeps nothing of what it sent
+    /// ([`PlayerConfig::history`]) needs none of its own between two pictures.
+    pub fn lend_memory(&mut self, memory: &mut Option<BytesMut>) {
+        if !self.config.history
+            && let Some(memory) = memory.take()
+        {
+            self.outbox.lend_memory(memory);
+        }
+    }
+
+    /// Gives it back, unless a run that was given out, or waits, is in it.
+    pub fn take_memory(&mut self) -> Option<BytesMut> {
+        if self.config.history { None } else { self.outbox.take_memory() }
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);

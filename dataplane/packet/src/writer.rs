@@ -84,6 +84,18 @@ impl RunWriter {
         }
     }
 
+    /// Gives memory away that no run uses any more, where nothing waits to be cut: for another writer's
+    /// [`recycle`](Self::recycle). Writers that take turns with the same memory write where the processor's cache is.
+    pub fn take_memory(&mut self) -> Option<BytesMut> {
+        if self.is_open() {
+            return None;
+        }
+        if self.arena.try_reclaim(ARENA_BYTES) {
+            return Some(std::mem::take(&mut self.arena));
+        }
+        self.spare.pop()
+    }
+
     /// Packets from now on belong to the access unit of this timestamp (90 kHz).
     pub fn begin_access_unit(&mut self, rtp_timestamp: u32, random_access: bool) {
         self.cut(false);
@@ -309,6 +321,29 @@ mod tests {
             }
         }
         assert!((1..=5).contains(&arenas.len()), "{} arenas for 400 access units", arenas.len());
+    }
+
+    #[test]
+    fn writers_that_take_turns_need_one_memory() {
+        let mut writers = [writer(), writer(), writer()];
+        let mut memory = None;
+        let mut places = std::collections::HashSet::new();
+        for unit in 0..100 {
+            for writer in &mut writers {
+                memory.take().into_iter().for_each(|memory| writer.recycle(memory));
+                writer.begin_access_unit(unit, false);
+                write(writer, 1188);
+                assert_eq!(writer.take_memory(), None, "a run is open");
+                writer.end_access_unit();
+                let run = writer.poll_run().unwrap();
+                assert_eq!(writer.take_memory(), None, "a run uses it");
+                places.insert(run.bytes().as_ptr() as usize);
+                drop(run);
+                memory = writer.take_memory();
+                assert_eq!(writer.take_memory(), None);
+            }
+        }
+        assert_eq!(places.len(), 1);
     }
 
     proptest! {

@@ -101,6 +101,11 @@ impl Packetizer {
         self.writer.recycle(memory);
     }
 
+    /// Gives memory away that no run uses any more ([`RunWriter::take_memory`]).
+    pub fn take_memory(&mut self) -> Option<BytesMut> {
+        self.writer.take_memory()
+    }
+
     /// The next run, until `None`.
     pub fn poll_run(&mut self) -> Option<Run> {
         self.writer.poll_run()

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use lanecast_packet::{Run, WriterConfig};
 use lanecast_protocol::codec::{Codec, Nal, ParameterSets};
 use lanecast_relay::packetizer::Packetizer;
@@ -22,8 +23,6 @@ const PACE_BYTES_MIN: u64 = 1000;
 const PACE_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of runs that can be sent again: a second of a 4 Mb/s camera.
 pub(super) const HISTORY_BYTES: usize = 512 << 10;
-/// And where nothing is asked for again: their memory is written anew when it comes back.
-const SENT_BYTES: usize = 64 << 10;
 /// What was sent before this is not asked for any more.
 const HISTORY_TIME: Duration = Duration::from_secs(2);
 
@@ -46,7 +45,7 @@ pub(super) struct Outbox {
     newest: (u32, Instant),
     sent: VecDeque<(Instant, Run)>,
     sent_bytes: usize,
-    sent_bytes_max: usize,
+    history: bool,
 }
 
 /// A picture to send.
@@ -77,7 +76,7 @@ impl Outbox {
             newest: (0, now),
             sent: VecDeque::new(),
             sent_bytes: 0,
-            sent_bytes_max: if history { HISTORY_BYTES } else { SENT_BYTES },
+            history,
         }
     }
 
@@ -145,9 +144,21 @@ impl Outbox {
         self.next_packet = run.first_packet() + u64::from(run.packets());
         if !run.is_out_of_order() {
             self.newest = (run.rtp_timestamp(), now);
-            self.keep(now, run.clone());
+            if self.history {
+                self.keep(now, run.clone());
+            }
         }
         Some(run)
+    }
+
+    /// Takes memory to write runs to.
+    pub(super) fn lend_memory(&mut self, memory: BytesMut) {
+        self.packetizer.recycle(memory);
+    }
+
+    /// Gives it back, unless runs are in it.
+    pub(super) fn take_memory(&mut self) -> Option<BytesMut> {
+        self.packetizer.take_memory()
     }
 
     /// When the next run may leave.
@@ -206,7 +217,7 @@ impl Outbox {
         self.sent_bytes += run.bytes().len();
         self.sent.push_back((now, run));
         while let Some((at, first)) = self.sent.front()
-            && (self.sent_bytes > self.sent_bytes_max || now.saturating_duration_since(*at) > HISTORY_TIME)
+            && (self.sent_bytes > HISTORY_BYTES || now.saturating_duration_since(*at) > HISTORY_TIME)
         {
             self.sent_bytes -= first.bytes().len();
             if let Some((_, run)) = self.sent.pop_front()

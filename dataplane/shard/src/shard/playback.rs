@@ -150,8 +150,12 @@ impl Shard {
     }
 
     pub(super) fn on_playback_timer(&mut self, now: Instant, index: usize) {
-        let Some(viewer) = self.viewers.get_mut(index) else { return };
+        let Self { viewers, playback_memory, .. } = self;
+        let Some(viewer) = viewers.get_mut(index) else { return };
         viewer.left.retain(|(until, _)| *until > now);
+        if let Some(playing) = &mut viewer.playing {
+            playing.player.lend_memory(playback_memory);
+        }
         for playback in [&mut viewer.playing, &mut viewer.seeking].into_iter().flatten() {
             playback.player.handle_timeout(now);
         }
@@ -369,6 +373,10 @@ impl Shard {
                 Some(PlayerOutput::Live | PlayerOutput::Nothing | PlayerOutput::Unreadable(_)) => over = true,
                 Some(_) | None => {}
             }
+        }
+        // The next one writes where this one has, in the processor's cache.
+        while let Some(memory) = playing.player.take_memory() {
+            self.playback_memory = Some(memory);
         }
         self.viewers[index].playing = Some(playing);
         if new_sets.is_some() || skipped_to.is_some() {
