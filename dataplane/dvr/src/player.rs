@@ -10,7 +10,7 @@
 //! no time and sees the wanted picture. From there on timestamps advance by media time / speed.
 //!
 //! **Bounds.** Files are read in pieces of 256 KiB, about two of them are held (more only for a picture that is larger, which may
-//! have 16 MiB), then one picture's packets, and the packets of the last two seconds, 512 KiB at the most.
+//! have 16 MiB), then one picture's packets, and the packets of the last two seconds, 1 MiB at the most.
 //!
 //! In file order of the walk: `window` holds what was read; `walk` finds the samples in it, or in memory; `picture` makes NAL
 //! units of them; `scan` finds the wanted one; `seek` is the way to [`PlayerOutput::Ready`], `course` that from
@@ -344,7 +344,7 @@ impl Player {
     }
 
     /// A packet to send again, by its number among those in order ([`Run::first_in_order`]), and its timestamp. Those of the
-    /// last 2 s are kept, 512 KiB at the most.
+    /// last 2 s are kept, 1 MiB at the most.
     pub fn packet_in_order(&self, number: u64) -> Option<(&[u8], u32)> {
         self.outbox.packet_in_order(number)
     }

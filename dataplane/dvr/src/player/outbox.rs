@@ -21,8 +21,8 @@ const PACE_BYTES: u64 = 60 << 10;
 const PACE_BYTES_MIN: u64 = 1000;
 /// How long a turn of pacing lasts.
 const PACE_INTERVAL: Duration = Duration::from_millis(1);
-/// Bytes of runs that can be sent again: a second of a 4 Mb/s camera.
-pub(super) const HISTORY_BYTES: usize = 512 << 10;
+/// Bytes of runs that can be sent again: two seconds of a 4 Mb/s camera.
+pub(super) const HISTORY_BYTES: usize = 1 << 20;
 /// What was sent before this is not asked for any more.
 const HISTORY_TIME: Duration = Duration::from_secs(2);
 

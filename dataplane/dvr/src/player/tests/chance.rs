@@ -9,7 +9,7 @@ use super::origin;
 use super::scene::Scene;
 
 /// Windows of two segments, a picture's packets and what is kept of those that were sent.
-const BUFFERED_MAX: usize = 2 << 20;
+const BUFFERED_MAX: usize = 3 << 20;
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
