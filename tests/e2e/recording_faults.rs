@@ -46,8 +46,8 @@ fn a_full_disk_is_said_and_recording_goes_on_when_there_is_room() {
 
 #[test]
 fn a_disk_that_turns_read_only_is_said_and_recording_goes_on_afterwards() {
-    let few_seconds = ["--recording-segment-seconds", "10"];
-    let Some(server) = Server::start_on_disk(64 << 20, &few_seconds) else { return };
+    let settings = ["--recording-segment-seconds", "10", "--recording-min-free-bytes", "off"];
+    let Some(server) = Server::start_on_disk(64 << 20, &settings) else { return };
     let camera = Camera::start(CAMERA);
     record(&server.rest, &camera.url());
     when(&server.rest, "recording");
