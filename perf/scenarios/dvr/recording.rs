@@ -133,15 +133,16 @@ fn print(arguments: &Arguments, recording: &Recording) {
         let a_second = |sample: &Sample| cpu(sample) / sample.seconds;
         of(true, &a_second) - of(false, &a_second)
     };
-    let written = of(true, &|sample| sample.written_bytes / sample.seconds / 1e6);
+    // Whole GOPs are written at once, so what is written in a window is uneven; what is received is not.
+    let recorded = of(true, &|sample| sample.bytes_received / sample.seconds / 1e6);
     let (shard, process) =
         (on_top(&|sample| sample.shard_cpu_seconds), on_top(&|sample| sample.process_cpu_seconds));
     println!(
-        "  recording    shard {:>5.1} % on top, process {:>5.1} %; {:.2} and {:.2} ms per MB",
+        "  recording    shard {:>5.1} % on top, process {:>5.1} %; {:.2} and {:.2} ms per MB received",
         shard * 100.0,
         process * 100.0,
-        shard * 1e3 / written,
-        process * 1e3 / written
+        shard * 1e3 / recorded,
+        process * 1e3 / recorded
     );
     let Contents { files, bytes, fragments, samples, sample_bytes } = recording.files;
     println!(
