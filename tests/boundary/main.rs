@@ -31,7 +31,7 @@ const FOREIGN_TO_SANS_IO: [(&str, &str); 15] = [
 const UNSAFE_ALLOWED: [&str; 2] = ["dataplane/packet", "dataplane/net"];
 
 /// Our crates by name, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     (
         "lanecast",
         &[
@@ -51,9 +51,11 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "lanecast-packet",
             "lanecast-protocol",
             "lanecast-relay",
+            "lanecast-transcode",
             "lanecast-webrtc",
         ],
     ),
+    ("lanecast-transcode", &["lanecast-protocol"]),
     ("lanecast-dvr", &["lanecast-packet", "lanecast-protocol", "lanecast-relay"]),
     ("lanecast-relay", &["lanecast-packet", "lanecast-protocol"]),
     ("lanecast-webrtc", &["lanecast-packet", "lanecast-protocol"]),
