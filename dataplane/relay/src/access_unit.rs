@@ -18,6 +18,8 @@ pub struct AccessUnit {
     pub random_access: bool,
     /// The camera's network lost a part of it.
     pub damaged: bool,
+    /// The first one of another input, or of the same after a break: its clock rate in Hz.
+    pub new_clock_rate_hz: Option<u32>,
     /// Those that are in force from here on.
     pub parameter_sets: Rc<ParameterSets>,
     /// Slices and SEI; no parameter sets, delimiters or filler.

@@ -1,6 +1,7 @@
 //! A camera's inputs: which to try, when to try again, and what state to tell.
 //!
-//! Drives one `rtsp::Client` at a time. Owns back-off and failover; knows nothing of streams and viewers.
+//! Drives an `rtsp::Client` for the input on air and, while that is not the best one, another that tries a better one.
+//! Owns back-off and failover; knows nothing of streams and viewers.
 
 mod address;
 mod backoff;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 use lanecast_protocol::codec::{Codec, ParameterSets};
 use lanecast_protocol::rtcp::SenderReport;
 use lanecast_protocol::rtp::Ordered;
@@ -26,9 +28,48 @@ use url::Url;
 use self::address::Address;
 use self::backoff::Backoff;
 
+/// Which of a source's two places an input has: one is on air, the other may be trying a better input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
+    /// 0 or 1.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// Who speaks with an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InputKind {
+    /// We do, by RTSP; over TLS where the URL says `rtsps`.
+    #[default]
+    Rtsp,
+    /// A worker does, whatever the protocol: only its access units come to us.
+    Foreign,
+}
+
 /// One way to reach the camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
+    /// Who speaks with it.
+    pub kind: InputKind,
     /// The operator's name for it.
     pub label: String,
     /// Without user info.
@@ -54,39 +95,70 @@ pub struct SourceConfig {
     pub reply_timeout: Duration,
     /// How long media may be silent.
     pub silence_timeout: Duration,
+    /// How long a better input must have worked before it takes the place of the one in use.
+    pub return_after: Duration,
+    /// Connected only while somebody wants pictures, and for so long afterwards; `None`: always.
+    pub on_demand: Option<Duration>,
+    /// What an input may send, in bits per second over two seconds; more ends the attempt.
+    pub bits_per_second_max: u64,
+    /// Networks that no input may be in, whatever its name resolves to.
+    pub denied: Vec<IpNet>,
 }
 
 /// What the driver should do, or know. `Debug` shows no bytes: they may hold credentials.
 pub enum SourceOutput {
     /// Look this name up and answer with `handle_resolved`. Literal addresses are never asked for.
     Resolve {
+        /// Whose.
+        lane: Lane,
         /// Host name.
         host: String,
         /// Port, to come back in the addresses.
         port: u16,
     },
     /// Open a TCP connection and answer with `handle_connected` or `handle_closed`.
-    Connect(SocketAddr),
+    Connect {
+        /// Whose.
+        lane: Lane,
+        /// Where to.
+        to: SocketAddr,
+        /// Index of the input: with an `rtsps` URL, TLS comes before all else, and only then `handle_connected`.
+        input: usize,
+        /// The name that a certificate must have, where TLS is spoken.
+        tls_name: Option<String>,
+    },
+    /// Let a worker open this input ([`InputKind::Foreign`]); what it tells comes by `handle_foreign_playing`,
+    /// `handle_foreign_unit` and `handle_closed`.
+    Open {
+        /// Whose.
+        lane: Lane,
+        /// Index of the input.
+        input: usize,
+    },
     /// Write to the RTSP connection.
-    Write(Bytes),
+    Write(Lane, Bytes),
     /// Open an even/odd pair of UDP sockets and answer with `handle_udp_opened`.
-    OpenUdp,
+    OpenUdp(Lane),
     /// Where the camera's RTP comes from and our RTCP goes.
     UdpPeer {
+        /// Whose.
+        lane: Lane,
         /// RTP.
         rtp: SocketAddr,
         /// RTCP.
         rtcp: SocketAddr,
     },
     /// Send from the RTP socket.
-    SendRtp(Bytes),
+    SendRtp(Lane, Bytes),
     /// Send from the RTCP socket.
-    SendRtcp(Bytes),
-    /// Close the TCP connection and the UDP sockets, after what was to be written. A connect or a name look-up
-    /// under way ends, too: of what was asked for before, nothing may be answered any more.
-    Disconnect,
-    /// Media of this kind follows; sent before the first packet of every attempt.
+    SendRtcp(Lane, Bytes),
+    /// Close the TCP connection and the UDP sockets, after what was to be written, or the worker's input. A connect or
+    /// a name look-up under way ends, too: of what was asked for before, nothing may be answered any more.
+    Disconnect(Lane),
+    /// Media of this kind follows; sent before the first packet of every attempt, foreign ones too.
     Playing {
+        /// Whose.
+        lane: Lane,
         /// The codec.
         codec: Codec,
         /// RTP clock rate in Hz.
@@ -95,9 +167,12 @@ pub enum SourceOutput {
         parameter_sets: Box<ParameterSets>,
     },
     /// The next packet in order.
-    Packet(Ordered),
+    Packet(Lane, Ordered),
     /// A sender report of the video's source.
-    SenderReport(SenderReport),
+    SenderReport(Lane, SenderReport),
+    /// The pictures of this lane are wanted from its next random access point on; those of the other go on until then.
+    /// Answer with `handle_on_air` when they are taken.
+    Prefer(Lane),
     /// The state or its reason changed.
     State {
         /// The new state.
@@ -114,19 +189,23 @@ pub enum SourceOutput {
 impl fmt::Debug for SourceOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve { host, port } => write!(f, "Resolve({host}, {port})"),
-            Self::Connect(address) => write!(f, "Connect({address})"),
-            Self::Write(bytes) => write!(f, "Write({} bytes)", bytes.len()),
-            Self::OpenUdp => f.write_str("OpenUdp"),
-            Self::UdpPeer { rtp, rtcp } => write!(f, "UdpPeer({rtp}, {rtcp})"),
-            Self::SendRtp(bytes) => write!(f, "SendRtp({} bytes)", bytes.len()),
-            Self::SendRtcp(bytes) => write!(f, "SendRtcp({} bytes)", bytes.len()),
-            Self::Disconnect => f.write_str("Disconnect"),
-            Self::Playing { codec, clock_rate_hz, .. } => write!(f, "Playing({codec:?}, {clock_rate_hz})"),
-            Self::Packet(ordered) => {
-                write!(f, "Packet({}, {} lost)", ordered.packet.seq, ordered.lost_before)
+            Self::Resolve { lane, host, port } => write!(f, "Resolve({lane:?}, {host}, {port})"),
+            Self::Connect { lane, to, .. } => write!(f, "Connect({lane:?}, {to})"),
+            Self::Open { lane, input } => write!(f, "Open({lane:?}, {input})"),
+            Self::Write(lane, bytes) => write!(f, "Write({lane:?}, {} bytes)", bytes.len()),
+            Self::OpenUdp(lane) => write!(f, "OpenUdp({lane:?})"),
+            Self::UdpPeer { lane, rtp, rtcp } => write!(f, "UdpPeer({lane:?}, {rtp}, {rtcp})"),
+            Self::SendRtp(lane, bytes) => write!(f, "SendRtp({lane:?}, {} bytes)", bytes.len()),
+            Self::SendRtcp(lane, bytes) => write!(f, "SendRtcp({lane:?}, {} bytes)", bytes.len()),
+            Self::Disconnect(lane) => write!(f, "Disconnect({lane:?})"),
+            Self::Playing { lane, codec, clock_rate_hz, .. } => {
+                write!(f, "Playing({lane:?}, {codec:?}, {clock_rate_hz})")
             }
-            Self::SenderReport(report) => report.fmt(f),
+            Self::Packet(lane, ordered) => {
+                write!(f, "Packet({lane:?}, {}, {} lost)", ordered.packet.seq, ordered.lost_before)
+            }
+            Self::SenderReport(lane, report) => write!(f, "SenderReport({lane:?}, {report:?})"),
+            Self::Prefer(lane) => write!(f, "Prefer({lane:?})"),
             Self::State { state, reason, active_input } => {
                 write!(f, "State({state:?}, {reason:?}, {active_input:?})")
             }
@@ -259,7 +338,7 @@ impl Source {
                 self.phase = Phase::Stopping(client);
             }
             Phase::Resolving(_) | Phase::Connecting(..) => {
-                self.outputs.push_back(SourceOutput::Disconnect);
+                self.outputs.push_back(SourceOutput::Disconnect(Lane::A));
                 self.stopped();
             }
             Phase::Waiting(_) | Phase::Idle => self.stopped(),
@@ -268,7 +347,7 @@ impl Source {
     }
 
     /// Answer to [`SourceOutput::Resolve`].
-    pub fn handle_resolved(&mut self, now: Instant, addresses: Result<Vec<SocketAddr>, String>) {
+    pub fn handle_resolved(&mut self, now: Instant, _lane: Lane, addresses: Result<Vec<SocketAddr>, String>) {
         self.now = now;
         if !matches!(self.phase, Phase::Resolving(_)) {
             return;
@@ -284,7 +363,7 @@ impl Source {
     }
 
     /// Answer to [`SourceOutput::Connect`].
-    pub fn handle_connected(&mut self, now: Instant, local: SocketAddr) {
+    pub fn handle_connected(&mut self, now: Instant, _lane: Lane, local: SocketAddr) {
         self.now = now;
         let Phase::Connecting(peer, _) = self.phase else { return };
         let (Some(input), Some(url)) = (self.config.inputs.get(self.input), self.url.clone()) else { return };
@@ -302,7 +381,7 @@ impl Source {
     }
 
     /// The connection (or the attempt at one) failed or was closed by the camera.
-    pub fn handle_closed(&mut self, now: Instant, reason: &str) {
+    pub fn handle_closed(&mut self, now: Instant, _lane: Lane, reason: &str) {
         self.now = now;
         match &mut self.phase {
             Phase::Connecting(address, _) => {
@@ -315,7 +394,7 @@ impl Source {
     }
 
     /// Bytes came; whole frames are split off `received`.
-    pub fn handle_received(&mut self, now: Instant, received: &mut BytesMut) {
+    pub fn handle_received(&mut self, now: Instant, _lane: Lane, received: &mut BytesMut) {
         self.now = now;
         match self.client() {
             Some(client) => client.handle_received(now, received),
@@ -324,7 +403,7 @@ impl Source {
     }
 
     /// Answer to [`SourceOutput::OpenUdp`]: the RTP port.
-    pub fn handle_udp_opened(&mut self, now: Instant, rtp_port: Result<u16, String>) {
+    pub fn handle_udp_opened(&mut self, now: Instant, _lane: Lane, rtp_port: Result<u16, String>) {
         self.now = now;
         if let Some(client) = self.client() {
             client.handle_udp_opened(now, rtp_port);
@@ -332,7 +411,7 @@ impl Source {
     }
 
     /// A datagram came on the RTP socket.
-    pub fn handle_udp_rtp(&mut self, now: Instant, from: SocketAddr, datagram: Bytes) {
+    pub fn handle_udp_rtp(&mut self, now: Instant, _lane: Lane, from: SocketAddr, datagram: Bytes) {
         self.now = now;
         if let Some(client) = self.client() {
             client.handle_udp_rtp(now, from, datagram);
@@ -340,11 +419,42 @@ impl Source {
     }
 
     /// A datagram came on the RTCP socket.
-    pub fn handle_udp_rtcp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub fn handle_udp_rtcp(&mut self, now: Instant, _lane: Lane, from: SocketAddr, datagram: &[u8]) {
         self.now = now;
         if let Some(client) = self.client() {
             client.handle_udp_rtcp(now, from, datagram);
         }
+    }
+
+    /// A worker has opened its input.
+    pub fn handle_foreign_playing(
+        &mut self,
+        now: Instant,
+        _lane: Lane,
+        _codec: Codec,
+        _parameter_sets: Box<ParameterSets>,
+    ) {
+        self.now = now;
+    }
+
+    /// A picture of a worker's input came, which took so many bytes. The picture itself is the stream's.
+    pub fn handle_foreign_unit(&mut self, now: Instant, _lane: Lane, _bytes: u64) {
+        self.now = now;
+    }
+
+    /// The stream took the first picture of this lane.
+    pub fn handle_on_air(&mut self, now: Instant, _lane: Lane) {
+        self.now = now;
+    }
+
+    /// Whether anybody wants pictures; counts where the inputs are on demand.
+    pub fn set_wanted(&mut self, now: Instant, _wanted: bool) {
+        self.now = now;
+    }
+
+    /// How often another input took over, or a better one came back.
+    pub fn failovers(&self) -> u64 {
+        0
     }
 
     /// Time passed.
@@ -413,15 +523,15 @@ impl Source {
                 return None;
             }
             ClientOutput::Packet(ordered) => return self.handle_packet(ordered),
-            ClientOutput::Write(bytes) => SourceOutput::Write(bytes),
-            ClientOutput::OpenUdp => SourceOutput::OpenUdp,
-            ClientOutput::UdpPeer { rtp, rtcp } => SourceOutput::UdpPeer { rtp, rtcp },
-            ClientOutput::SendRtp(bytes) => SourceOutput::SendRtp(bytes),
-            ClientOutput::SendRtcp(bytes) => SourceOutput::SendRtcp(bytes),
+            ClientOutput::Write(bytes) => SourceOutput::Write(Lane::A, bytes),
+            ClientOutput::OpenUdp => SourceOutput::OpenUdp(Lane::A),
+            ClientOutput::UdpPeer { rtp, rtcp } => SourceOutput::UdpPeer { lane: Lane::A, rtp, rtcp },
+            ClientOutput::SendRtp(bytes) => SourceOutput::SendRtp(Lane::A, bytes),
+            ClientOutput::SendRtcp(bytes) => SourceOutput::SendRtcp(Lane::A, bytes),
             ClientOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
-                SourceOutput::Playing { codec, clock_rate_hz, parameter_sets }
+                SourceOutput::Playing { lane: Lane::A, codec, clock_rate_hz, parameter_sets }
             }
-            ClientOutput::SenderReport(report) => SourceOutput::SenderReport(report),
+            ClientOutput::SenderReport(report) => SourceOutput::SenderReport(Lane::A, report),
             ClientOutput::Ended(error) => {
                 self.handle_ended(error);
                 return None;
@@ -430,7 +540,7 @@ impl Source {
     }
 
     fn handle_packet(&mut self, ordered: Ordered) -> Option<SourceOutput> {
-        let packet = SourceOutput::Packet(ordered);
+        let packet = SourceOutput::Packet(Lane::A, ordered);
         match &mut self.media {
             Some((_, last)) => {
                 *last = self.now;
@@ -507,7 +617,7 @@ impl Source {
             }
             Some(Address::Name { host, port }) => {
                 self.phase = Phase::Resolving(self.now + self.config.connect_timeout);
-                self.outputs.push_back(SourceOutput::Resolve { host, port });
+                self.outputs.push_back(SourceOutput::Resolve { lane: Lane::A, host, port });
             }
             None => self.fail("the URL has no host".to_owned()),
         }
@@ -516,7 +626,12 @@ impl Source {
     fn connect_next(&mut self) {
         if let Some(address) = self.addresses.pop_front() {
             self.phase = Phase::Connecting(address, self.now + self.config.connect_timeout);
-            self.outputs.push_back(SourceOutput::Connect(address));
+            self.outputs.push_back(SourceOutput::Connect {
+                lane: Lane::A,
+                to: address,
+                input: self.input,
+                tls_name: None,
+            });
         }
     }
 
@@ -524,7 +639,7 @@ impl Source {
         if self.addresses.is_empty() {
             self.fail(reason);
         } else {
-            self.outputs.push_back(SourceOutput::Disconnect);
+            self.outputs.push_back(SourceOutput::Disconnect(Lane::A));
             self.connect_next();
         }
     }
@@ -568,7 +683,7 @@ impl Source {
             while let Some(output) = client.poll_output() {
                 // What only concerns media is of no use any more.
                 if let ClientOutput::Write(bytes) = output {
-                    self.outputs.push_back(SourceOutput::Write(bytes));
+                    self.outputs.push_back(SourceOutput::Write(Lane::A, bytes));
                 }
             }
         }
@@ -582,9 +697,11 @@ impl Source {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Attempting(client) | Phase::Stopping(client) => {
                 self.past = sum(self.past, client.statistics());
-                self.outputs.push_back(SourceOutput::Disconnect);
+                self.outputs.push_back(SourceOutput::Disconnect(Lane::A));
             }
-            Phase::Resolving(_) | Phase::Connecting(..) => self.outputs.push_back(SourceOutput::Disconnect),
+            Phase::Resolving(_) | Phase::Connecting(..) => {
+                self.outputs.push_back(SourceOutput::Disconnect(Lane::A))
+            }
             Phase::Waiting(_) | Phase::Idle | Phase::Stopped => {}
         }
     }

@@ -2,16 +2,20 @@
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lanecast_dvr::keyframes::Keyframe;
 use lanecast_dvr::segment::SegmentId;
 use lanecast_protocol::codec::Codec;
-use lanecast_relay::source::SourceConfig;
+use lanecast_relay::source::{Lane, SourceConfig};
+use lanecast_transcode::input::InputEvent;
+use lanecast_transcode::slate::{SlateClip, SlateError};
 use lanecast_webrtc::ice::IceCredentials;
 use lanecast_webrtc::negotiation::RemoteCandidate;
 use lanecast_webrtc::peer::{PeerConfig, PeerStatistics};
 use tokio::sync::oneshot;
+use url::Url;
 use uuid::Uuid;
 
 /// The control plane's number of a stream. Never used twice in a process.
@@ -35,6 +39,10 @@ pub struct StreamConfig {
     pub name: String,
     /// Whether it is recorded.
     pub record: bool,
+    /// How each input's certificate is checked, where it speaks TLS; as many as there are inputs.
+    pub tls: Vec<Option<Arc<rustls::ClientConfig>>>,
+    /// What a worker is to open for each input that is foreign: the URL with its credentials.
+    pub foreign: Vec<Option<Url>>,
 }
 
 /// A segment of a stream's recordings, found in the catalogue.
@@ -286,6 +294,31 @@ pub enum Command {
         question: u64,
         /// The addresses, best first, or why there are none.
         addresses: Result<Vec<SocketAddr>, String>,
+    },
+    /// Somebody is about to watch: a stream on demand connects, as if a viewer had come.
+    Demand {
+        /// Which.
+        stream: StreamId,
+    },
+    /// From a worker: what comes of its input.
+    Input {
+        /// Whose.
+        stream: StreamId,
+        /// Which lane.
+        lane: Lane,
+        /// What the lane had open when it asked.
+        epoch: u32,
+        /// What came.
+        event: InputEvent,
+    },
+    /// From the worker that makes slates: the one that was asked for.
+    SlateMade {
+        /// Whose.
+        stream: StreamId,
+        /// Number of the question.
+        question: u64,
+        /// The slate.
+        result: Result<Arc<SlateClip>, SlateError>,
     },
     /// Read all counters.
     ReadStatistics {

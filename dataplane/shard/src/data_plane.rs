@@ -4,15 +4,19 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use glommio::{LocalExecutorBuilder, Placement};
 use lanecast_dvr::recorder::RecorderConfig;
 use lanecast_net::{Waker, allowed_cpus, bind_udp};
+use lanecast_transcode::input::Inputs;
+use lanecast_transcode::slate::SlateWorker;
 use lanecast_webrtc::dtls::Certificate;
 use tokio::sync::mpsc;
 
 use crate::executor::{self, ShardStart};
+use crate::shard::Workers;
 use crate::{Command, Event};
 
 /// Commands that wait for a shard. A shard takes them between two bursts, so hundreds wait only when thousands of
@@ -44,6 +48,10 @@ pub struct DataPlaneConfig {
     pub allow_foreign_destination: bool,
     /// Settings of all recorders.
     pub recorder: RecorderConfig,
+    /// Inputs that workers may have open at a time, each with a thread.
+    pub foreign_inputs_max: usize,
+    /// Viewers get the offline picture after so long without a picture; `None`: never.
+    pub slate_after: Option<Duration>,
 }
 
 impl Default for DataPlaneConfig {
@@ -57,6 +65,8 @@ impl Default for DataPlaneConfig {
             websocket_queue_bytes: 4 << 20,
             allow_foreign_destination: false,
             recorder: RecorderConfig::default(),
+            foreign_inputs_max: 64,
+            slate_after: Some(Duration::from_secs(2)),
         }
     }
 }
@@ -131,6 +141,8 @@ pub struct DataPlane {
     certificate: Arc<Certificate>,
     shards: Vec<ShardHandle>,
     threads: Vec<JoinHandle<()>>,
+    inputs: Inputs,
+    slates: SlateWorker,
 }
 
 impl DataPlane {
@@ -142,7 +154,13 @@ impl DataPlane {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let cpus = allowed_cpus();
         let certificate = Arc::new(Certificate::generate()?);
-        let mut plane = Self { certificate, shards: Vec::new(), threads: Vec::new() };
+        let mut plane = Self {
+            certificate,
+            shards: Vec::new(),
+            threads: Vec::new(),
+            inputs: Inputs::new(config.foreign_inputs_max),
+            slates: SlateWorker::start(),
+        };
         for index in 0..config.shards.max(1) {
             let started =
                 plane.start_shard(config, index, cpu_of(&cpus, config.shards, index), events.clone());
@@ -186,15 +204,21 @@ impl DataPlane {
         let udp_port = port_of(&udp).map_err(|error| failed(error.to_string()))?;
         let waker = Waker::new().map_err(|error| failed(error.to_string()))?;
         let (sender, commands) = crossbeam_channel::bounded(COMMAND_QUEUE);
+        let handle = ShardHandle { index, udp_port, commands: sender, waker: waker.clone() };
         let start = ShardStart {
             index,
             udp,
             udp_port,
             certificate: self.certificate.clone(),
-            waker: waker.clone(),
+            waker,
             commands,
             events,
             config: config.clone(),
+            workers: Workers {
+                own: handle.clone(),
+                inputs: self.inputs.clone(),
+                slates: self.slates.clone(),
+            },
         };
         let (ready, is_ready) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new()
@@ -203,7 +227,7 @@ impl DataPlane {
             .map_err(|error| failed(error.to_string()))?;
         self.threads.push(thread);
         wait_ready(&is_ready).map_err(failed)?;
-        self.shards.push(ShardHandle { index, udp_port, commands: sender, waker });
+        self.shards.push(handle);
         Ok(())
     }
 

@@ -29,6 +29,23 @@ pub struct StreamStatus {
     pub profile_level_id: Option<[u8; 3]>,
     /// How its recording goes.
     pub recording: RecordingStatus,
+    /// What viewers get while no input gives pictures.
+    pub slate: SlateStatus,
+}
+
+/// Whether viewers get the offline picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SlateStatus {
+    /// They get the camera's pictures, or nothing is due yet.
+    #[default]
+    Off,
+    /// They get the offline picture since then (UTC).
+    Shown {
+        /// When the last picture of an input came, or the stream was wanted first.
+        since_unix_ms: i64,
+    },
+    /// It is due and cannot be made; a sentence.
+    Failed(String),
 }
 
 /// What happened on a shard.
@@ -136,6 +153,12 @@ pub struct StreamStatistics {
     pub packets_skipped: u64,
     /// Connection attempts after the first.
     pub reconnects: u64,
+    /// How often another input took over, or a better one came back.
+    pub failovers: u64,
+    /// Access units of the offline picture.
+    pub slate_access_units: u64,
+    /// From the wish of a first viewer to its first picture, of a stream on demand that was not connected, the last time.
+    pub on_demand_start_ms: Option<u64>,
     /// Gauge: viewers now.
     pub viewers: u64,
     /// Gauge: bytes in the GOP cache.

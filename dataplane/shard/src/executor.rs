@@ -12,7 +12,7 @@ use lanecast_net::{Ring, Sleeper, Waker};
 use lanecast_webrtc::dtls::Certificate;
 use tokio::sync::mpsc;
 
-use crate::shard::Shard;
+use crate::shard::{Shard, Workers};
 use crate::token::{Owner, Token};
 use crate::{Command, DataPlaneConfig, Event};
 
@@ -29,6 +29,7 @@ pub(crate) struct ShardStart {
     pub(crate) commands: Receiver<Command>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) config: DataPlaneConfig,
+    pub(crate) workers: Workers,
 }
 
 /// Runs until the shard was told to shut down and has.
@@ -44,8 +45,15 @@ pub(crate) async fn run(start: ShardStart, ready: Sender<Result<(), String>>) {
             return;
         }
     };
-    let mut shard =
-        Shard::new(start.index, start.udp_port, start.config, ring, start.events, start.certificate);
+    let mut shard = Shard::new(
+        start.index,
+        start.udp_port,
+        start.config,
+        ring,
+        start.events,
+        start.certificate,
+        start.workers,
+    );
     // As above.
     let _ = ready.send(Ok(()));
     if let Err(error) = turns(&mut shard, &start.commands, &sleeper).await {

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod egress;
+mod inputs;
 mod playback;
 mod recording;
+mod slate;
 mod streams;
 mod viewers;
 mod webrtc;
@@ -21,15 +23,20 @@ use lanecast_dvr::recorder::RecorderStatistics;
 use lanecast_net::{Completion, DestinationId, Ring, Segmentation, thread_cpu_us};
 use lanecast_protocol::wsc::{ActiveSource, parse_punch};
 use lanecast_relay::fanout::ViewerId;
-use lanecast_relay::source::Input;
+use lanecast_relay::source::{Input, Lane};
 use lanecast_relay::stream::Stream;
+use lanecast_transcode::input::Inputs;
+use lanecast_transcode::slate::SlateWorker;
 use lanecast_webrtc::dtls::Certificate;
 use slab::Slab;
 use tokio::sync::mpsc;
 
+use self::inputs::Demand;
 use self::playback::Locating;
+use self::slate::Outage;
 use self::webrtc::{Handshake, StunClient};
 use crate::command::{SessionId, StreamConfig, StreamId};
+use crate::data_plane::ShardHandle;
 use crate::drive::camera::Camera;
 use crate::drive::ice_tcp::IceTcp;
 use crate::drive::recording::Recording;
@@ -79,6 +86,11 @@ pub(crate) struct Shard {
     written: Vec<usize>,
     /// Viewers that leave live as soon as they have a whole picture.
     leaving: Vec<usize>,
+    /// For workers, who answer by commands.
+    own: ShardHandle,
+    inputs: Inputs,
+    slates: SlateWorker,
+    questions: u64,
     started: Instant,
     gate: Gate,
     gate_timer: Armed,
@@ -93,6 +105,13 @@ pub(crate) struct Shard {
     turns: u64,
     datagrams_dropped: u64,
     last_drop_log: Option<Instant>,
+}
+
+/// Who does for a shard what would block it.
+pub(crate) struct Workers {
+    pub(crate) own: ShardHandle,
+    pub(crate) inputs: Inputs,
+    pub(crate) slates: SlateWorker,
 }
 
 /// A stream and its camera.
@@ -114,7 +133,11 @@ struct StreamSlot {
     recorded: RecorderStatistics,
     source_timer: Armed,
     stream_timer: Armed,
-    question: u64,
+    /// Of each lane, the question for a name that it waits for.
+    questions: [u64; 2],
+    demand: Demand,
+    outage: Outage,
+    slate_timer: Armed,
     packets_sent: u64,
     bytes_sent: u64,
     packets_skipped: u64,
@@ -137,8 +160,13 @@ impl Shard {
         ring: Ring,
         events: mpsc::Sender<Event>,
         certificate: Arc<Certificate>,
+        workers: Workers,
     ) -> Self {
         Self {
+            own: workers.own,
+            inputs: workers.inputs,
+            slates: workers.slates,
+            questions: 0,
             index,
             udp_port,
             config,
@@ -262,10 +290,15 @@ impl Shard {
             Command::Located { request, result } => self.on_located(now, request, result),
             Command::Resolved { stream, question, addresses } => {
                 self.with_stream(now, stream, |slot| {
-                    if slot.question == question {
-                        slot.camera.source.handle_resolved(now, addresses);
+                    if let Some(lane) = slot.asks(question) {
+                        slot.camera.source.handle_resolved(now, lane, addresses);
                     }
                 });
+            }
+            Command::Demand { stream } => self.demand(now, stream),
+            Command::Input { stream, lane, epoch, event } => self.on_foreign(now, stream, lane, epoch, event),
+            Command::SlateMade { stream, question, result } => {
+                self.on_slate_made(now, stream, question, result)
             }
             Command::ReadStatistics { reply } => {
                 // As above.
@@ -283,10 +316,10 @@ impl Shard {
             Completion::Written { token, result } => self.on_written(Token::unpack(token), result),
             Completion::Connected { token, result } => {
                 let token = Token::unpack(token);
-                if let Some(camera) = self.camera(token) {
+                if let Some((index, lane)) = self.camera(token) {
                     let Self { ring, streams, .. } = self;
-                    streams[camera].camera.on_connected(now, ring, result);
-                    self.run_source(now, camera);
+                    streams[index].camera.on_connected(now, ring, lane, result);
+                    self.run_source(now, index);
                 }
             }
             Completion::Datagram { token, from, bytes } => {
@@ -313,9 +346,10 @@ impl Shard {
         }
     }
 
-    /// The stream slot of a camera's completion, unless its connection is another by now.
-    fn camera(&self, token: Token) -> Option<usize> {
-        self.streams.get(token.slot).filter(|slot| slot.camera.owns(token)).map(|_| token.slot)
+    /// The stream slot and the lane of a camera's completion, unless its connection is another by now.
+    fn camera(&self, token: Token) -> Option<(usize, Lane)> {
+        let lane = self.streams.get(token.slot)?.camera.lane_of(token.epoch)?;
+        Some((token.slot, lane))
     }
 
     fn on_received(&mut self, now: Instant, token: Token, buffer: BytesMut, result: io::Result<usize>) {
@@ -335,13 +369,13 @@ impl Shard {
             let alive = matches!(result, Ok(received) if received > 0);
             return self.on_ice_tcp_received(now, token, buffer, alive);
         }
-        let Some(index) = self.camera(token) else { return };
+        let Some((index, lane)) = self.camera(token) else { return };
         let alive = matches!(result, Ok(received) if received > 0);
-        self.streams[index].camera.on_received(now, buffer, result);
+        self.streams[index].camera.on_received(now, lane, buffer, result);
         self.run_source(now, index);
         if alive && self.camera(token).is_some() {
             let Self { ring, streams, .. } = self;
-            streams[index].camera.receive_on(ring);
+            streams[index].camera.receive_on(ring, lane);
         }
     }
 
@@ -364,16 +398,16 @@ impl Shard {
                     self.free_viewer(token.slot);
                 }
             }
-        } else if let Some(index) = self.camera(token) {
+        } else if let Some((index, lane)) = self.camera(token) {
             let Self { ring, streams, .. } = self;
-            streams[index].camera.on_written(ring, result);
+            streams[index].camera.on_written(ring, lane, result);
         }
     }
 
     fn on_datagram(&mut self, now: Instant, token: Token, from: SocketAddr, bytes: Bytes) {
         if token.owner != Owner::Udp {
-            if let Some(index) = self.camera(token) {
-                self.streams[index].camera.on_datagram(now, token.owner, from, bytes);
+            if let Some((index, lane)) = self.camera(token) {
+                self.streams[index].camera.on_datagram(now, lane, token.owner, from, bytes);
                 self.run_source(now, index);
             }
             return;
@@ -428,6 +462,7 @@ impl Shard {
                 }
                 None => {}
             },
+            TimerKey::Slate(index) => self.on_slate_timer(now, index),
             TimerKey::Recording(index) => self.on_recording_timer(now, index),
             TimerKey::Playback(index) => self.on_playback_timer(now, index),
             TimerKey::Stun => self.ask_stun_server(now),
@@ -521,6 +556,9 @@ impl Shard {
             bytes_sent: slot.bytes_sent,
             packets_skipped: slot.packets_skipped + slot.stream.skipped_packets(),
             reconnects: slot.camera.connects().saturating_sub(1),
+            failovers: slot.camera.source.failovers(),
+            slate_access_units: made.slate_access_units,
+            on_demand_start_ms: slot.demand.start_ms,
             viewers: slot.viewers.len() as u64,
             gop_cache_bytes: slot.stream.gop_cache_bytes() as u64,
             dvr_viewers: slot.viewers.iter().filter(in_the_past).count() as u64,

@@ -1,4 +1,4 @@
-//! A camera's sockets ⇄ its `Source`.
+//! A camera's sockets and inputs ⇄ its `Source`.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use lanecast_net::{Ring, Socket, bind_udp_pair};
-use lanecast_relay::source::{Source, SourceConfig};
+use lanecast_relay::source::{Lane, Source, SourceConfig};
+use lanecast_transcode::input::InputHandle;
 
 use crate::token::{Owner, Token};
 
@@ -17,16 +18,25 @@ const MIN_RECEIVE_BYTES: usize = 16 << 10;
 /// What may wait to be written to a camera: a dialogue is a few KB, more is a camera that does not read.
 const MAX_WRITE_BACKLOG: usize = 256;
 
-/// A source and its sockets.
+/// A source and the sockets of its lanes.
 #[derive(Debug)]
 pub(crate) struct Camera {
     pub(crate) source: Source,
+    links: [Link; 2],
+    bytes_received: u64,
+    connects: u64,
+}
+
+/// What one lane has open: a connection with or without UDP ports, or a worker's input.
+#[derive(Debug)]
+struct Link {
+    lane: Lane,
     slot: usize,
+    /// Even numbers are lane A's, odd ones lane B's.
     epoch: u32,
     connection: Option<Connection>,
     udp: Option<UdpPair>,
-    bytes_received: u64,
-    connects: u64,
+    foreign: Option<InputHandle>,
 }
 
 #[derive(Debug)]
@@ -50,10 +60,18 @@ struct UdpPair {
 impl Camera {
     pub(crate) fn new(now: Instant, slot: usize, config: SourceConfig, seed: u64) -> Self {
         let source = Source::new(now, config, seed);
-        Self { source, slot, epoch: seed as u32, connection: None, udp: None, bytes_received: 0, connects: 0 }
+        let links = Lane::ALL.map(|lane| Link {
+            lane,
+            slot,
+            epoch: (seed as u32) << 1 | lane.index() as u32,
+            connection: None,
+            udp: None,
+            foreign: None,
+        });
+        Self { source, links, bytes_received: 0, connects: 0 }
     }
 
-    /// Bytes of all its sockets.
+    /// Bytes of all its sockets and inputs.
     pub(crate) fn bytes_received(&self) -> u64 {
         self.bytes_received
     }
@@ -63,18 +81,24 @@ impl Camera {
         self.connects
     }
 
-    /// True if a completion is of the connection in use and not of one before.
-    pub(crate) fn owns(&self, token: Token) -> bool {
-        token.epoch == self.epoch
+    /// The lane of a completion; `None` if it is of a connection before.
+    pub(crate) fn lane_of(&self, epoch: u32) -> Option<Lane> {
+        self.links.iter().find(|link| link.epoch == epoch).map(|link| link.lane)
     }
 
-    pub(crate) fn connect(&mut self, now: Instant, ring: &mut Ring, to: SocketAddr) {
-        self.disconnect(ring);
+    /// Names what a lane has open now.
+    pub(crate) fn epoch(&self, lane: Lane) -> u32 {
+        self.links[lane.index()].epoch
+    }
+
+    pub(crate) fn connect(&mut self, now: Instant, ring: &mut Ring, lane: Lane, to: SocketAddr) {
+        self.disconnect(ring, lane);
         self.connects += 1;
+        let link = &mut self.links[lane.index()];
         match Socket::tcp_for(&to) {
             Ok(socket) => {
-                ring.connect(self.token(Owner::CameraConnection), &socket, to);
-                self.connection = Some(Connection {
+                ring.connect(link.token(Owner::CameraConnection), &socket, to);
+                link.connection = Some(Connection {
                     socket,
                     received: BytesMut::new(),
                     previous: BytesMut::new(),
@@ -83,47 +107,63 @@ impl Camera {
                     closing: false,
                 });
             }
-            Err(error) => self.source.handle_closed(now, &error.to_string()),
+            Err(error) => self.source.handle_closed(now, lane, &error.to_string()),
         }
     }
 
-    pub(crate) fn on_connected(&mut self, now: Instant, ring: &mut Ring, result: std::io::Result<()>) {
-        let token = self.token(Owner::CameraConnection);
-        let Some(connection) = &mut self.connection else { return };
+    pub(crate) fn on_connected(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        lane: Lane,
+        result: std::io::Result<()>,
+    ) {
+        let link = &mut self.links[lane.index()];
+        let token = link.token(Owner::CameraConnection);
+        let Some(connection) = &mut link.connection else { return };
         match result.and_then(|()| connection.socket.local_addr()) {
             Ok(local) => {
-                self.source.handle_connected(now, local);
+                self.source.handle_connected(now, lane, local);
                 ring.receive(token, &connection.socket, BytesMut::with_capacity(RECEIVE_BYTES));
             }
             Err(error) => {
-                self.close(ring);
+                link.close(ring);
                 // The source says where to.
-                self.source.handle_closed(now, &error.to_string());
+                self.source.handle_closed(now, lane, &error.to_string());
             }
         }
     }
 
-    pub(crate) fn on_received(&mut self, now: Instant, mut buffer: BytesMut, result: std::io::Result<usize>) {
-        let Some(connection) = &mut self.connection else { return };
+    pub(crate) fn on_received(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        mut buffer: BytesMut,
+        result: std::io::Result<usize>,
+    ) {
+        let Some(connection) = &mut self.links[lane.index()].connection else { return };
         if connection.closing {
             return;
         }
         match result {
-            Ok(0) => self.source.handle_closed(now, "the camera closed the connection"),
+            Ok(0) => self.source.handle_closed(now, lane, "the camera closed the connection"),
             Ok(received) => {
                 self.bytes_received += received as u64;
-                self.source.handle_received(now, &mut buffer);
+                self.source.handle_received(now, lane, &mut buffer);
                 // The next receive is started once the packets are through, when their memory is free again.
                 connection.received = buffer;
             }
-            Err(error) => self.source.handle_closed(now, &format!("the connection broke: {error}")),
+            Err(error) => {
+                self.source.handle_closed(now, lane, &format!("the connection broke: {error}"));
+            }
         }
     }
 
     /// After the source's outputs were run: receive on.
-    pub(crate) fn receive_on(&mut self, ring: &mut Ring) {
-        let token = self.token(Owner::CameraConnection);
-        let Some(connection) = &mut self.connection else { return };
+    pub(crate) fn receive_on(&mut self, ring: &mut Ring, lane: Lane) {
+        let link = &mut self.links[lane.index()];
+        let token = link.token(Owner::CameraConnection);
+        let Some(connection) = &mut link.connection else { return };
         if connection.closing {
             return;
         }
@@ -134,86 +174,116 @@ impl Camera {
         ring.receive(token, &connection.socket, buffer);
     }
 
-    pub(crate) fn write(&mut self, ring: &mut Ring, bytes: Bytes) {
-        let token = self.token(Owner::CameraConnection);
-        let Some(connection) = &mut self.connection else { return };
+    pub(crate) fn write(&mut self, ring: &mut Ring, lane: Lane, bytes: Bytes) {
+        let link = &mut self.links[lane.index()];
+        let token = link.token(Owner::CameraConnection);
+        let Some(connection) = &mut link.connection else { return };
         if connection.writes.len() < MAX_WRITE_BACKLOG {
             connection.writes.push_back(bytes);
         }
         connection.write_on(ring, token);
     }
 
-    pub(crate) fn on_written(&mut self, ring: &mut Ring, result: std::io::Result<usize>) {
-        let token = self.token(Owner::CameraConnection);
-        let Some(connection) = &mut self.connection else { return };
+    pub(crate) fn on_written(&mut self, ring: &mut Ring, lane: Lane, result: std::io::Result<usize>) {
+        let link = &mut self.links[lane.index()];
+        let token = link.token(Owner::CameraConnection);
+        let Some(connection) = &mut link.connection else { return };
         connection.writing = false;
         // A broken connection shows at the receive, which says why.
         if result.is_ok() {
             connection.write_on(ring, token);
         }
         if connection.closing && !connection.writing {
-            self.close(ring);
+            link.close(ring);
         }
     }
 
-    pub(crate) fn open_udp(&mut self, now: Instant, ring: &mut Ring) {
-        self.close_udp(ring);
-        let Some(local) = self.connection.as_ref().and_then(|connection| connection.socket.local_addr().ok())
+    pub(crate) fn open_udp(&mut self, now: Instant, ring: &mut Ring, lane: Lane) {
+        let link = &mut self.links[lane.index()];
+        link.close_udp(ring);
+        let Some(local) = link.connection.as_ref().and_then(|connection| connection.socket.local_addr().ok())
         else {
-            return self.source.handle_udp_opened(now, Err("the RTSP connection is gone".into()));
+            return self.source.handle_udp_opened(now, lane, Err("the RTSP connection is gone".into()));
         };
         match bind_udp_pair(local.ip()) {
             Ok((rtp, rtcp, port)) => {
-                ring.receive_datagrams(self.token(Owner::CameraRtp), &rtp);
-                ring.receive_datagrams(self.token(Owner::CameraRtcp), &rtcp);
-                self.udp = Some(UdpPair { rtp, rtcp, peer: None });
-                self.source.handle_udp_opened(now, Ok(port));
+                ring.receive_datagrams(link.token(Owner::CameraRtp), &rtp);
+                ring.receive_datagrams(link.token(Owner::CameraRtcp), &rtcp);
+                link.udp = Some(UdpPair { rtp, rtcp, peer: None });
+                self.source.handle_udp_opened(now, lane, Ok(port));
             }
-            Err(error) => self.source.handle_udp_opened(now, Err(format!("cannot open UDP ports: {error}"))),
+            Err(error) => {
+                self.source.handle_udp_opened(now, lane, Err(format!("cannot open UDP ports: {error}")));
+            }
         }
     }
 
-    pub(crate) fn set_udp_peer(&mut self, rtp: SocketAddr, rtcp: SocketAddr) {
-        if let Some(udp) = &mut self.udp {
+    pub(crate) fn set_udp_peer(&mut self, lane: Lane, rtp: SocketAddr, rtcp: SocketAddr) {
+        if let Some(udp) = &mut self.links[lane.index()].udp {
             udp.peer = Some((rtp, rtcp));
         }
     }
 
-    pub(crate) fn send_rtp(&self, ring: &Ring, bytes: &[u8]) {
-        if let Some(UdpPair { rtp, peer: Some((to, _)), .. }) = &self.udp {
+    pub(crate) fn send_rtp(&self, ring: &Ring, lane: Lane, bytes: &[u8]) {
+        if let Some(UdpPair { rtp, peer: Some((to, _)), .. }) = &self.links[lane.index()].udp {
             // A lost opener or report is repeated by its own timer.
             let _ = ring.send_from(rtp, bytes, *to);
         }
     }
 
-    pub(crate) fn send_rtcp(&self, ring: &Ring, bytes: &[u8]) {
-        if let Some(UdpPair { rtcp, peer: Some((_, to)), .. }) = &self.udp {
+    pub(crate) fn send_rtcp(&self, ring: &Ring, lane: Lane, bytes: &[u8]) {
+        if let Some(UdpPair { rtcp, peer: Some((_, to)), .. }) = &self.links[lane.index()].udp {
             // As above.
             let _ = ring.send_from(rtcp, bytes, *to);
         }
     }
 
-    pub(crate) fn on_datagram(&mut self, now: Instant, owner: Owner, from: SocketAddr, bytes: Bytes) {
-        if self.udp.is_none() {
+    pub(crate) fn on_datagram(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        owner: Owner,
+        from: SocketAddr,
+        bytes: Bytes,
+    ) {
+        if self.links[lane.index()].udp.is_none() {
             return;
         }
         self.bytes_received += bytes.len() as u64;
         match owner {
-            Owner::CameraRtp => self.source.handle_udp_rtp(now, from, bytes),
-            _ => self.source.handle_udp_rtcp(now, from, &bytes),
+            Owner::CameraRtp => self.source.handle_udp_rtp(now, lane, from, bytes),
+            _ => self.source.handle_udp_rtcp(now, lane, from, &bytes),
         }
+    }
+
+    /// A worker has opened an input for this lane.
+    pub(crate) fn set_foreign(&mut self, lane: Lane, input: InputHandle) {
+        self.connects += 1;
+        self.links[lane.index()].foreign = Some(input);
+    }
+
+    /// A worker's input gave a picture.
+    pub(crate) fn on_foreign_unit(&mut self, now: Instant, lane: Lane, bytes: u64) {
+        self.bytes_received += bytes;
+        self.source.handle_foreign_unit(now, lane, bytes);
     }
 
     /// Closes the connection once what waits is written, and the UDP sockets at once.
-    pub(crate) fn disconnect(&mut self, ring: &mut Ring) {
-        self.close_udp(ring);
-        match &mut self.connection {
+    pub(crate) fn disconnect(&mut self, ring: &mut Ring, lane: Lane) {
+        let link = &mut self.links[lane.index()];
+        link.close_udp(ring);
+        if link.foreign.take().is_some() {
+            link.next_epoch();
+        }
+        match &mut link.connection {
             Some(connection) if connection.writing && !connection.closing => connection.closing = true,
-            Some(_) => self.close(ring),
+            Some(_) => link.close(ring),
             None => {}
         }
     }
+}
 
+impl Link {
     fn close_udp(&mut self, ring: &mut Ring) {
         if let Some(udp) = self.udp.take() {
             ring.cancel_all(&udp.rtp);
@@ -231,7 +301,11 @@ impl Camera {
             connection.socket.shutdown();
             ring.cancel_all(&connection.socket);
         }
-        self.epoch = self.epoch.wrapping_add(1);
+        self.next_epoch();
+    }
+
+    fn next_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(2);
     }
 
     fn token(&self, owner: Owner) -> u64 {
