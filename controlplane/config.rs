@@ -213,6 +213,7 @@ impl Config {
                     .parse("wsc.websocket_queue_bytes", number(WEBSOCKET_QUEUE_BYTES))?,
                 allow_foreign_destination: layers.parse("wsc.allow_foreign_destination", boolean)?,
                 recorder: recorder(&layers)?,
+                ..DataPlaneConfig::default()
             },
             udp_bind_given: layers.is_given("wsc.udp_bind"),
             source: SourceTimeouts {

@@ -256,6 +256,8 @@ impl ControlPlane {
             source_number: source_id.source_number(),
             name: source_id.to_string(),
             record: definition.should_record,
+            tls: vec![None; definition.inputs.len()],
+            foreign: vec![None; definition.inputs.len()],
         })
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lanecast_protocol::rtsp::{Credentials, TransportPreference};
-use lanecast_shard::{Input, SourceConfig};
+use lanecast_shard::{Input, InputKind, SourceConfig};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
@@ -71,6 +71,10 @@ impl Definition {
             connect_timeout: timeouts.connect,
             reply_timeout: timeouts.reply,
             silence_timeout: timeouts.silence,
+            return_after: Duration::from_secs(10),
+            on_demand: None,
+            bits_per_second_max: 200_000_000,
+            denied: Vec::new(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Definition {
 impl InputDefinition {
     fn input(&self) -> Input {
         Input {
+            kind: InputKind::Rtsp,
             label: self.label.clone(),
             url: self.url.clone(),
             credentials: self.credentials(),

@@ -309,7 +309,7 @@ pub enum Command {
         /// What the lane had open when it asked.
         epoch: u32,
         /// What came.
-        event: InputEvent,
+        event: Box<InputEvent>,
     },
     /// From the worker that makes slates: the one that was asked for.
     SlateMade {

@@ -17,9 +17,9 @@ pub use command::{
     SessionId, SessionMode, SessionStatistics, StreamConfig, StreamId,
 };
 pub use data_plane::{DataPlane, DataPlaneConfig, Events, ShardBusy, ShardHandle, StartError};
-pub use event::{Event, ShardStatistics, StreamStatistics, StreamStatus};
+pub use event::{Event, ShardStatistics, SlateStatus, StreamStatistics, StreamStatus};
 pub use lanecast_dvr::keyframes::Keyframe;
 pub use lanecast_dvr::player::Wanted;
 pub use lanecast_dvr::recorder::{ClosedSegment, RecorderConfig, RecorderStatistics, RecordingStatus};
 pub use lanecast_dvr::segment::SegmentId;
-pub use lanecast_relay::source::{Input, SourceConfig};
+pub use lanecast_relay::source::{Input, InputKind, SourceConfig};

@@ -127,7 +127,6 @@ struct StreamSlot {
     removed: bool,
     /// The camera's dialogue is over for good; the slot lives until its recording is closed.
     stopped: bool,
-    clock_rate_hz: Option<u32>,
     recording: Option<Box<Recording>>,
     /// Counters of recorders that are over.
     recorded: RecorderStatistics,
@@ -296,7 +295,9 @@ impl Shard {
                 });
             }
             Command::Demand { stream } => self.demand(now, stream),
-            Command::Input { stream, lane, epoch, event } => self.on_foreign(now, stream, lane, epoch, event),
+            Command::Input { stream, lane, epoch, event } => {
+                self.on_foreign(now, stream, lane, epoch, *event)
+            }
             Command::SlateMade { stream, question, result } => {
                 self.on_slate_made(now, stream, question, result)
             }

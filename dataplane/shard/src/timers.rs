@@ -12,6 +12,8 @@ pub(crate) enum TimerKey {
     Stream(usize),
     /// A viewer slot's session.
     Viewer(usize),
+    /// A stream slot's slate.
+    Slate(usize),
     /// A stream slot's recorder.
     Recording(usize),
     /// A viewer slot's players.
@@ -25,6 +27,13 @@ pub(crate) enum TimerKey {
 /// A holder's entry, to be kept beside the holder.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Armed(Option<Instant>);
+
+impl Armed {
+    /// When it goes off.
+    pub(crate) fn at(self) -> Option<Instant> {
+        self.0
+    }
+}
 
 /// All timers of a shard.
 #[derive(Debug, Default)]

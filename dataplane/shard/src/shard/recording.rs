@@ -24,7 +24,7 @@ impl Shard {
             slot.config.record && !slot.removed
         };
         match (&mut self.streams[index].recording, wanted) {
-            (None, true) => self.start_recorder(now, index),
+            (None, true) => self.start_recorder(index),
             (Some(recording), false) if !recording.stopping => {
                 recording.stopping = true;
                 recording.recorder.stop(now);
@@ -36,15 +36,12 @@ impl Shard {
         self.run_recorder(now, index);
     }
 
-    fn start_recorder(&mut self, now: Instant, index: usize) {
+    fn start_recorder(&mut self, index: usize) {
         // Answers to an earlier recorder's questions are not this one's.
         let first_ticket = self.seed() >> 1;
         self.recording_epoch = self.recording_epoch.wrapping_add(1);
         let slot = &mut self.streams[index];
-        let mut recorder = Recorder::new(self.config.recorder, first_ticket);
-        if let Some(clock_rate_hz) = slot.clock_rate_hz {
-            recorder.handle_playing(now, clock_rate_hz);
-        }
+        let recorder = Recorder::new(self.config.recorder, first_ticket);
         slot.stream.set_recording(true);
         slot.recording = Some(Box::new(Recording {
             recorder,
@@ -125,6 +122,9 @@ impl Shard {
     pub(super) fn feed_recorder(now: Instant, slot: &mut StreamSlot) {
         let Some(recording) = slot.recording.as_deref_mut() else { return };
         while let Some(unit) = slot.stream.poll_access_unit() {
+            if let Some(clock_rate_hz) = unit.new_clock_rate_hz {
+                recording.recorder.handle_playing(now, clock_rate_hz);
+            }
             recording.recorder.handle_access_unit(now, unix_ms(), unit);
         }
     }

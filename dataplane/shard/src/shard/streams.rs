@@ -7,19 +7,21 @@ use lanecast_net::DestinationId;
 use lanecast_packet::Squeeze;
 use lanecast_protocol::wsc::StreamState;
 use lanecast_relay::fanout::{Egress, Position, Transmit, ViewerId};
-use lanecast_relay::source::SourceOutput;
+use lanecast_relay::source::{Lane, SourceOutput};
 use lanecast_relay::stitcher::Stitcher;
 use lanecast_relay::stream::{Stream, StreamSettings};
 
 use super::egress::{restamped, send_sealed, send_stitched};
+use super::inputs::Demand;
 use super::recording::unix_ms;
+use super::slate::Outage;
 use super::{Gate, Shard, StreamSlot};
 use crate::command::{StreamConfig, StreamId};
 use crate::drive::camera::Camera;
 use crate::drive::viewer::Viewer;
 use crate::drive::websocket::frame_run;
 use crate::timers::{Armed, TimerKey};
-use crate::{Event, StreamStatus};
+use crate::{Event, SlateStatus, StreamStatus};
 
 /// Sealed bytes that are handed to the kernel at once: they are still in the cache when it reads them.
 const SEALED_PER_SUBMISSION: usize = 128 << 10;
@@ -51,24 +53,28 @@ impl Shard {
                 height: None,
                 profile_level_id: None,
                 recording: RecordingStatus::Off,
+                slate: SlateStatus::Off,
             },
             announced: None,
             viewers: Vec::new(),
             touched: false,
             removed: false,
             stopped: false,
-            clock_rate_hz: None,
             recording: None,
             recorded: RecorderStatistics::default(),
             source_timer: Armed::default(),
             stream_timer: Armed::default(),
-            question: 0,
+            questions: [0; 2],
+            demand: Demand::default(),
+            outage: Outage::new(now),
+            slate_timer: Armed::default(),
             packets_sent: 0,
             bytes_sent: 0,
             packets_skipped: 0,
         });
         self.stream_slots.insert(id, index);
         self.set_recording(now, index);
+        self.set_wanted(now, index);
         self.run_source(now, index);
     }
 
@@ -79,6 +85,7 @@ impl Shard {
         });
         if let Some(&index) = self.stream_slots.get(&id) {
             self.set_recording(now, index);
+            self.set_wanted(now, index);
         }
     }
 
@@ -101,41 +108,49 @@ impl Shard {
 
     /// Does what a source wants, until it wants nothing more.
     pub(super) fn run_source(&mut self, now: Instant, index: usize) {
-        let Some(slot) = self.streams.get_mut(index) else { return };
+        let Some(mut slot) = self.streams.get_mut(index) else { return };
         let mut stopped = false;
         while let Some(output) = slot.camera.source.poll_output() {
             match output {
-                SourceOutput::Resolve { host, port } => {
-                    slot.question += 1;
-                    let question = slot.question;
+                SourceOutput::Resolve { lane, host, port } => {
+                    self.questions += 1;
+                    let question = self.questions;
+                    slot.questions[lane.index()] = question;
                     self.unsent_events.push_back(Event::Resolve { stream: slot.id, question, host, port });
                 }
-                SourceOutput::Connect(to) => slot.camera.connect(now, &mut self.ring, to),
-                SourceOutput::Write(bytes) => slot.camera.write(&mut self.ring, bytes),
-                SourceOutput::OpenUdp => slot.camera.open_udp(now, &mut self.ring),
-                SourceOutput::UdpPeer { rtp, rtcp } => slot.camera.set_udp_peer(rtp, rtcp),
-                SourceOutput::SendRtp(bytes) => slot.camera.send_rtp(&self.ring, &bytes),
-                SourceOutput::SendRtcp(bytes) => slot.camera.send_rtcp(&self.ring, &bytes),
-                SourceOutput::Disconnect => {
-                    // An answer to a name asked for before is not wanted any more.
-                    slot.question += 1;
-                    slot.camera.disconnect(&mut self.ring);
+                SourceOutput::Connect { lane, to, .. } => {
+                    slot.camera.connect(now, &mut self.ring, lane, to);
                 }
-                SourceOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
-                    slot.clock_rate_hz = Some(clock_rate_hz);
-                    slot.stream.handle_playing(codec, clock_rate_hz, *parameter_sets);
+                SourceOutput::Open { lane, input } => {
+                    self.open_foreign(now, index, lane, input);
+                    // Nothing but the slot was borrowed from.
+                    let Some(again) = self.streams.get_mut(index) else { return };
+                    slot = again;
+                }
+                SourceOutput::Write(lane, bytes) => slot.camera.write(&mut self.ring, lane, bytes),
+                SourceOutput::OpenUdp(lane) => slot.camera.open_udp(now, &mut self.ring, lane),
+                SourceOutput::UdpPeer { lane, rtp, rtcp } => slot.camera.set_udp_peer(lane, rtp, rtcp),
+                SourceOutput::SendRtp(lane, bytes) => slot.camera.send_rtp(&self.ring, lane, &bytes),
+                SourceOutput::SendRtcp(lane, bytes) => slot.camera.send_rtcp(&self.ring, lane, &bytes),
+                SourceOutput::Disconnect(lane) => {
+                    // An answer to a name asked for before is not wanted any more.
+                    slot.questions[lane.index()] = 0;
+                    slot.camera.disconnect(&mut self.ring, lane);
+                }
+                SourceOutput::Playing { lane, codec, clock_rate_hz, parameter_sets } => {
+                    slot.stream.handle_playing(lane, codec, clock_rate_hz, *parameter_sets);
                     // The last access unit of what played before ends with it.
                     Self::feed_recorder(now, slot);
-                    if let Some(recording) = slot.recording.as_deref_mut() {
-                        recording.recorder.handle_playing(now, clock_rate_hz);
-                    }
                 }
-                SourceOutput::Packet(packet) => {
-                    slot.stream.handle_packet(now, packet);
-                    Self::feed_recorder(now, slot);
+                SourceOutput::Prefer(lane) => slot.stream.prefer(lane),
+                SourceOutput::Packet(lane, packet) => {
+                    slot.stream.handle_packet(now, lane, packet);
+                    Self::after_media(now, slot);
                 }
-                SourceOutput::SenderReport(report) => {
-                    if let Some(recording) = slot.recording.as_deref_mut() {
+                SourceOutput::SenderReport(lane, report) => {
+                    if slot.stream.on_air() == Some(lane)
+                        && let Some(recording) = slot.recording.as_deref_mut()
+                    {
                         recording.recorder.handle_sender_report(now, unix_ms(), report);
                     }
                 }
@@ -147,6 +162,7 @@ impl Shard {
         }
         let wants = slot.camera.source.poll_timeout();
         self.timers.set(TimerKey::Source(index), &mut slot.source_timer, wants);
+        self.watch_outage(now, index);
         self.announce(now, index);
         self.touch(index);
         self.run_recorder(now, index);
@@ -158,17 +174,28 @@ impl Shard {
         }
     }
 
+    /// What came may have put its lane on air, and may be an access unit for the recorder.
+    pub(super) fn after_media(now: Instant, slot: &mut StreamSlot) {
+        if let Some(lane) = slot.stream.poll_on_air() {
+            slot.camera.source.handle_on_air(now, lane);
+        }
+        slot.note_start();
+        Self::feed_recorder(now, slot);
+    }
+
     /// Tells sessions and the control plane what is new of a stream.
     pub(super) fn announce(&mut self, now: Instant, index: usize) {
         let slot = &mut self.streams[index];
-        let sets = slot.stream.poll_parameter_sets();
-        if let Some(sets) = &sets {
+        let description = slot.stream.poll_description();
+        // Of the slate, viewers are told; the stream stays what its camera is.
+        if let Some(sets) = description.as_ref().filter(|new| !new.is_slate).map(|new| &new.parameter_sets) {
             let shape = sets.shape();
             slot.status.codec = Some(sets.codec());
             slot.status.width = shape.as_ref().map(|shape| shape.width);
             slot.status.height = shape.as_ref().map(|shape| shape.height);
             slot.status.profile_level_id = sets.profile_level_id_bytes();
         }
+        let sets = description.map(|new| new.parameter_sets);
         if slot.status.state == StreamState::Active && slot.status.reason.is_none() {
             slot.status.reason = order_note(&slot.stream);
         }
@@ -209,7 +236,10 @@ impl Shard {
         let mut slot = self.streams.remove(index);
         self.timers.set(TimerKey::Source(index), &mut slot.source_timer, None);
         self.timers.set(TimerKey::Stream(index), &mut slot.stream_timer, None);
-        slot.camera.disconnect(&mut self.ring);
+        self.timers.set(TimerKey::Slate(index), &mut slot.slate_timer, None);
+        for lane in Lane::ALL {
+            slot.camera.disconnect(&mut self.ring, lane);
+        }
     }
 
     pub(super) fn touch(&mut self, index: usize) {
@@ -222,6 +252,10 @@ impl Shard {
     /// Sends what is due on every stream that had news this turn.
     pub(super) fn transmit(&mut self, now: Instant) {
         let mut touched = std::mem::take(&mut self.touched);
+        for &index in &touched {
+            // Its last viewer may have left.
+            self.set_wanted(now, index);
+        }
         for index in touched.drain(..) {
             self.transmit_stream(now, index);
         }

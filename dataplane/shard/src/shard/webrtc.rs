@@ -113,6 +113,7 @@ impl Shard {
             Some(unix_ms) => self.start_seeking(now, index, unix_ms, None),
             None => self.end_if_other_codec(now, index, known),
         }
+        self.viewer_came(now, stream_slot);
         Ok(())
     }
 

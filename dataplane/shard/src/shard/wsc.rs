@@ -77,6 +77,7 @@ impl Shard {
         });
         // What was read behind the upgrade request is heard now.
         self.on_websocket_received(now, index, BytesMut::new(), false);
+        self.viewer_came(now, stream_slot);
     }
 
     /// Tells a WSC-RTP session something and does what it wants.
