@@ -16,6 +16,7 @@ use lanecast_protocol::codec::{Codec, Nal, ParameterSets};
 use lanecast_protocol::rtp::{Ordered, RtpPacket};
 use lanecast_relay::fanout::{Egress, Fanout, Transmit, ViewerId};
 use lanecast_relay::gop::GopCache;
+use lanecast_relay::source::Lane;
 use lanecast_relay::stream::{Stream, StreamSettings};
 
 /// Looks at each viewer, as a driver must; the number of sends.
@@ -105,7 +106,7 @@ impl Camera {
 
 /// One picture's packets through the stream; sends to viewers.
 fn relay(stream: &mut Stream, now: Instant, packets: Vec<Ordered>) -> u64 {
-    packets.into_iter().for_each(|packet| stream.handle_packet(now, packet));
+    packets.into_iter().for_each(|packet| stream.handle_packet(now, Lane::A, packet));
     let mut sent = 0;
     stream.transmit(now, |transmit| sent += sends(&transmit));
     sent
@@ -121,7 +122,7 @@ fn started(camera: &mut Camera, codec: Codec, key_picture: &[Bytes], viewers: u3
     let mut stream = Stream::new(settings);
     let mut sets = ParameterSets::new(codec);
     feed::parameter_sets(codec).into_iter().for_each(|set| assert!(sets.handle_nal(&Nal::from_bytes(set))));
-    stream.handle_playing(codec, 90_000, sets);
+    stream.handle_playing(Lane::A, codec, 90_000, sets);
     (0..viewers).for_each(|viewer| stream.join(ViewerId(viewer), Egress::Datagrams, true));
     let (now, packets) = camera.picture(key_picture);
     relay(&mut stream, now, packets);

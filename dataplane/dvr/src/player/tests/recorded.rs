@@ -47,6 +47,7 @@ impl Recording {
         let timestamp_90k = (u32::MAX - 50_000).wrapping_add((shown * self.camera.frame_ms * 90) as u32);
         self.came += 1;
         let unit = AccessUnit {
+            new_clock_rate_hz: None,
             arrived: now,
             camera_timestamp: timestamp_90k,
             timestamp_90k,

@@ -438,6 +438,7 @@ fn a_picture_without_nal_units_is_no_sample() {
     let mut rig = Rig::new();
     rig.run(1000, 1000);
     let unit = AccessUnit {
+        new_clock_rate_hz: None,
         arrived: rig.now,
         camera_timestamp: 0,
         timestamp_90k: 0,

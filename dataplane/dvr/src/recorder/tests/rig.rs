@@ -148,6 +148,7 @@ impl Rig {
         nal.resize(self.picture_len.max(9), 0x80);
         self.number += 1;
         let unit = AccessUnit {
+            new_clock_rate_hz: None,
             arrived: self.now,
             camera_timestamp: timestamp_90k,
             timestamp_90k,
