@@ -1,4 +1,16 @@
 //! The slate: what viewers get while no input gives pictures. Encoded once for each shape and caption, on one worker.
+//!
+//! [`SlateWorker`] queues and remembers, `drawing` says what the picture looks like, `encoder` has GStreamer make a
+//! clip of it. When a slate is shown, and its way through the packetizer, belong to the shard.
+
+#[cfg(feature = "gstreamer")]
+mod cache;
+#[cfg(feature = "gstreamer")]
+mod drawing;
+#[cfg(feature = "gstreamer")]
+mod encoder;
+#[cfg(feature = "gstreamer")]
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +22,9 @@ use lanecast_protocol::codec::{Codec, Nal, ParameterSets};
 pub struct SlateRequest {
     /// The stream's codec.
     pub codec: Codec,
-    /// Width of the picture in pixels.
+    /// Width of the picture in pixels. The clip's is even: an odd one becomes the next even one.
     pub width: u32,
-    /// Height of the picture in pixels.
+    /// Height of the picture in pixels. Made even likewise.
     pub height: u32,
     /// Beside "No signal"; `None`: only that, which is the same for all streams of a shape.
     pub caption: Option<SlateCaption>,
@@ -34,7 +46,7 @@ pub struct SlateClip {
     pub codec: Codec,
     /// Complete.
     pub parameter_sets: ParameterSets,
-    /// Slices and SEI of each picture in decode order, which is the order of display; no parameter sets.
+    /// The slices of each picture in decode order, which is the order of display; no parameter sets.
     pub units: Vec<Vec<Nal>>,
     /// From one picture to the next.
     pub interval: Duration,
@@ -63,19 +75,49 @@ pub enum SlateError {
 }
 
 /// Makes slates, one at a time. Cheap to clone; the thread ends with the last clone.
+///
+/// A request that is still waiting then is forgotten, and its `reply` dropped without a call.
 #[derive(Clone, Debug)]
-pub struct SlateWorker {}
+pub struct SlateWorker {
+    #[cfg(feature = "gstreamer")]
+    worker: Arc<worker::Worker>,
+}
 
 impl SlateWorker {
-    /// Starts the thread.
+    /// Starts the thread. It runs on the cores that the caller may run on, so start it from no shard's thread.
+    #[cfg(feature = "gstreamer")]
+    pub fn start() -> Self {
+        Self { worker: Arc::new(worker::Worker::start(worker::Limits::default(), encoder::make)) }
+    }
+
+    /// Starts nothing: there is no GStreamer.
+    #[cfg(not(feature = "gstreamer"))]
     pub fn start() -> Self {
         Self {}
     }
 
     /// Asks for a slate. `reply` is called on the worker's thread, or on this one where the slate is at hand.
     ///
+    /// Plain slates (no caption) are made before those with one. Who asks for a slate that is being made already gets
+    /// the same.
+    ///
     /// # Errors
-    /// [`SlateError::Busy`], [`SlateError::NotBuilt`]; then `reply` is not called.
+    /// [`SlateError::Busy`], [`SlateError::NotBuilt`], and [`SlateError::Failed`] for a size that no slate can have or
+    /// if the thread could not be started; then `reply` is not called.
+    #[cfg(feature = "gstreamer")]
+    pub fn request(
+        &self,
+        request: SlateRequest,
+        reply: impl FnOnce(Result<Arc<SlateClip>, SlateError>) + Send + 'static,
+    ) -> Result<(), SlateError> {
+        self.worker.request(request.with_possible_size()?, Box::new(reply))
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// [`SlateError::NotBuilt`], always; `reply` is not called.
+    #[cfg(not(feature = "gstreamer"))]
     pub fn request(
         &self,
         _request: SlateRequest,
@@ -84,3 +126,33 @@ impl SlateWorker {
         Err(SlateError::NotBuilt)
     }
 }
+
+#[cfg(feature = "gstreamer")]
+impl SlateRequest {
+    /// With even sides: pictures of 4:2:0 have no odd ones before cropping.
+    fn with_possible_size(mut self) -> Result<Self, SlateError> {
+        let Self { width, height, .. } = self;
+        let possible = SIDE_MIN..=SIDE_MAX;
+        if !possible.contains(&width) || !possible.contains(&height) || width * height > AREA_MAX {
+            return Err(SlateError::Failed(format!("no picture of {width}x{height} can be made")));
+        }
+        self.width = width.next_multiple_of(2);
+        self.height = height.next_multiple_of(2);
+        Ok(self)
+    }
+}
+
+/// The smallest width and height: what both encoders accept.
+#[cfg(feature = "gstreamer")]
+const SIDE_MIN: u32 = 16;
+
+/// The greatest width and height: 8K either way up; the levels of both codecs end there, and so should our memory.
+#[cfg(feature = "gstreamer")]
+const SIDE_MAX: u32 = 8192;
+
+/// The largest picture: 8K, as drawn 132 MB.
+#[cfg(feature = "gstreamer")]
+const AREA_MAX: u32 = 7680 * 4320;
+
+#[cfg(all(test, feature = "gstreamer"))]
+mod tests;
