@@ -1,237 +1,54 @@
 //! A camera's inputs: which to try, when to try again, and what state to tell.
 //!
-//! Drives an `rtsp::Client` for the input on air and, while that is not the best one, another that tries a better one.
-//! Owns back-off and failover; knows nothing of streams and viewers.
+//! Drives an attempt at the input in use and, while that is not the best one, another at a better one. Owns back-off,
+//! failover and the wish for pictures; knows nothing of streams and viewers.
 
 mod address;
+mod attempt;
 mod backoff;
+mod config;
+mod failover;
+mod output;
+mod rate;
+mod record;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use ipnet::IpNet;
 use lanecast_protocol::codec::{Codec, ParameterSets};
-use lanecast_protocol::rtcp::SenderReport;
-use lanecast_protocol::rtp::Ordered;
-use lanecast_protocol::rtsp::{
-    Client, ClientConfig, ClientError, ClientOutput, ClientStatistics, Credentials, SplitMix64,
-    TransportPreference,
-};
+use lanecast_protocol::rtsp::{ClientError, ClientOutput, ClientStatistics, SplitMix64};
 use lanecast_protocol::wsc::StreamState;
-use url::Url;
 
-use self::address::Address;
+use self::address::denial;
+use self::attempt::{Attempt, Failure, Turn, sum};
 use self::backoff::Backoff;
-
-/// Which of a source's two places an input has: one is on air, the other may be trying a better input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
-    /// The first.
-    A,
-    /// The second.
-    B,
-}
-
-impl Lane {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::A, Self::B];
-
-    /// 0 or 1.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
-
-/// Who speaks with an input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum InputKind {
-    /// We do, by RTSP; over TLS where the URL says `rtsps`.
-    #[default]
-    Rtsp,
-    /// A worker does, whatever the protocol: only its access units come to us.
-    Foreign,
-}
-
-/// One way to reach the camera.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Who speaks with it.
-    pub kind: InputKind,
-    /// The operator's name for it.
-    pub label: String,
-    /// Without user info.
-    pub url: Url,
-    /// For Basic and Digest.
-    pub credentials: Option<Credentials>,
-    /// Lower is tried first.
-    pub priority: i64,
-    /// Which transport to ask for.
-    pub transport: TransportPreference,
-}
-
-/// What a source is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceConfig {
-    /// At least one, sorted by priority.
-    pub inputs: Vec<Input>,
-    /// The operator's `restart_interval_secs`: the pause before every new attempt, in place of the back-off.
-    pub restart_interval: Option<Duration>,
-    /// How long a TCP connect may take.
-    pub connect_timeout: Duration,
-    /// How long an RTSP answer may take.
-    pub reply_timeout: Duration,
-    /// How long media may be silent.
-    pub silence_timeout: Duration,
-    /// How long a better input must have worked before it takes the place of the one in use.
-    pub return_after: Duration,
-    /// Connected only while somebody wants pictures, and for so long afterwards; `None`: always.
-    pub on_demand: Option<Duration>,
-    /// What an input may send, in bits per second over two seconds; more ends the attempt.
-    pub bits_per_second_max: u64,
-    /// Networks that no input may be in, whatever its name resolves to.
-    pub denied: Vec<IpNet>,
-}
-
-/// What the driver should do, or know. `Debug` shows no bytes: they may hold credentials.
-pub enum SourceOutput {
-    /// Look this name up and answer with `handle_resolved`. Literal addresses are never asked for.
-    Resolve {
-        /// Whose.
-        lane: Lane,
-        /// Host name.
-        host: String,
-        /// Port, to come back in the addresses.
-        port: u16,
-    },
-    /// Open a TCP connection and answer with `handle_connected` or `handle_closed`.
-    Connect {
-        /// Whose.
-        lane: Lane,
-        /// Where to.
-        to: SocketAddr,
-        /// Index of the input: with an `rtsps` URL, TLS comes before all else, and only then `handle_connected`.
-        input: usize,
-        /// The name that a certificate must have, where TLS is spoken.
-        tls_name: Option<String>,
-    },
-    /// Let a worker open this input ([`InputKind::Foreign`]); what it tells comes by `handle_foreign_playing`,
-    /// `handle_foreign_unit` and `handle_closed`.
-    Open {
-        /// Whose.
-        lane: Lane,
-        /// Index of the input.
-        input: usize,
-    },
-    /// Write to the RTSP connection.
-    Write(Lane, Bytes),
-    /// Open an even/odd pair of UDP sockets and answer with `handle_udp_opened`.
-    OpenUdp(Lane),
-    /// Where the camera's RTP comes from and our RTCP goes.
-    UdpPeer {
-        /// Whose.
-        lane: Lane,
-        /// RTP.
-        rtp: SocketAddr,
-        /// RTCP.
-        rtcp: SocketAddr,
-    },
-    /// Send from the RTP socket.
-    SendRtp(Lane, Bytes),
-    /// Send from the RTCP socket.
-    SendRtcp(Lane, Bytes),
-    /// Close the TCP connection and the UDP sockets, after what was to be written, or the worker's input. A connect or
-    /// a name look-up under way ends, too: of what was asked for before, nothing may be answered any more.
-    Disconnect(Lane),
-    /// Media of this kind follows; sent before the first packet of every attempt, foreign ones too.
-    Playing {
-        /// Whose.
-        lane: Lane,
-        /// The codec.
-        codec: Codec,
-        /// RTP clock rate in Hz.
-        clock_rate_hz: u32,
-        /// What the description gave; may be incomplete.
-        parameter_sets: Box<ParameterSets>,
-    },
-    /// The next packet in order.
-    Packet(Lane, Ordered),
-    /// A sender report of the video's source.
-    SenderReport(Lane, SenderReport),
-    /// The pictures of this lane are wanted from its next random access point on; those of the other go on until then.
-    /// Answer with `handle_on_air` when they are taken.
-    Prefer(Lane),
-    /// The state or its reason changed.
-    State {
-        /// The new state.
-        state: StreamState,
-        /// Why, for an operator; never with credentials.
-        reason: Option<String>,
-        /// Index into the inputs of the one in use: that gives pictures, or is being tried.
-        active_input: Option<usize>,
-    },
-    /// After [`Source::stop`]: nothing follows.
-    Stopped,
-}
-
-impl fmt::Debug for SourceOutput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolve { lane, host, port } => write!(f, "Resolve({lane:?}, {host}, {port})"),
-            Self::Connect { lane, to, .. } => write!(f, "Connect({lane:?}, {to})"),
-            Self::Open { lane, input } => write!(f, "Open({lane:?}, {input})"),
-            Self::Write(lane, bytes) => write!(f, "Write({lane:?}, {} bytes)", bytes.len()),
-            Self::OpenUdp(lane) => write!(f, "OpenUdp({lane:?})"),
-            Self::UdpPeer { lane, rtp, rtcp } => write!(f, "UdpPeer({lane:?}, {rtp}, {rtcp})"),
-            Self::SendRtp(lane, bytes) => write!(f, "SendRtp({lane:?}, {} bytes)", bytes.len()),
-            Self::SendRtcp(lane, bytes) => write!(f, "SendRtcp({lane:?}, {} bytes)", bytes.len()),
-            Self::Disconnect(lane) => write!(f, "Disconnect({lane:?})"),
-            Self::Playing { lane, codec, clock_rate_hz, .. } => {
-                write!(f, "Playing({lane:?}, {codec:?}, {clock_rate_hz})")
-            }
-            Self::Packet(lane, ordered) => {
-                write!(f, "Packet({lane:?}, {}, {} lost)", ordered.packet.seq, ordered.lost_before)
-            }
-            Self::SenderReport(lane, report) => write!(f, "SenderReport({lane:?}, {report:?})"),
-            Self::Prefer(lane) => write!(f, "Prefer({lane:?})"),
-            Self::State { state, reason, active_input } => {
-                write!(f, "State({state:?}, {reason:?}, {active_input:?})")
-            }
-            Self::Stopped => f.write_str("Stopped"),
-        }
-    }
-}
+pub use self::config::{Input, InputKind, SourceConfig};
+pub use self::output::{Lane, SourceOutput};
+use self::record::InputRecord;
 
 /// What the source is at.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A name is being looked up, until then at most.
-    Resolving(Instant),
-    /// A TCP connect to this address is under way, until then at most.
-    Connecting(SocketAddr, Instant),
-    /// A dialogue is under way, or media comes.
-    Attempting(Box<Client>),
+    /// An input is in use, or being tried.
+    Running,
     /// All inputs failed: the best is tried again then.
     Waiting(Instant),
     /// There is nothing to try.
     Idle,
-    /// The last dialogue is being ended.
-    Stopping(Box<Client>),
+    /// On demand, and nobody wants pictures.
+    Unwanted,
+    /// The last dialogues are being ended.
+    Stopping,
     /// For good.
     Stopped,
 }
+
+/// A state with its reason and the input in use.
+type Told = (StreamState, Option<String>, Option<usize>);
 
 /// The machine.
 #[derive(Debug)]
@@ -245,242 +62,231 @@ pub struct Source {
     backoff: Backoff,
     /// What is known of each input, in the order of the configuration.
     records: Vec<InputRecord>,
-    /// Index of the input in use, or tried last.
-    input: usize,
-    /// Where the attempt goes: the input's URL, or where it redirected to.
-    url: Option<Url>,
-    redirects: u8,
-    /// Addresses still to be tried.
-    addresses: VecDeque<SocketAddr>,
-    /// When the first and the last packet of this attempt came.
-    media: Option<(Instant, Instant)>,
+    /// By lane.
+    attempts: [Option<Attempt>; 2],
+    /// The lane of the input in use; the other one is for trials.
+    main: Lane,
+    /// The stream was told to prefer the trial, and must do so until then.
+    handover: Option<Instant>,
+    /// Index of the input that gave pictures last.
+    last_active: Option<usize>,
+    failovers: u64,
+    /// Since when nobody wants pictures.
+    unwanted_since: Option<Instant>,
     /// Why the last attempt failed.
     reason: Option<String>,
+    told: Option<Told>,
     /// Counters of the attempts that are over.
     past: ClientStatistics,
 }
 
-/// What is known of one input.
-#[derive(Clone, Copy, Debug, Default)]
-struct InputRecord {
-    /// It failed since the last pause.
-    failed: bool,
-    /// Its UDP packets did not arrive: ask for TCP.
-    udp_silent: bool,
-}
-
 impl Source {
-    /// Starts at `now` with the best input. `seed` feeds jitter, SSRC and nonces.
+    /// Starts at `now` with the best input; where they are on demand, once somebody wants pictures. `seed` feeds jitter,
+    /// SSRC and nonces.
     pub fn new(now: Instant, config: SourceConfig, seed: u64) -> Self {
         let mut random = SplitMix64::new(seed);
         let mut source = Self {
-            records: vec![InputRecord::default(); config.inputs.len()],
             config,
             now,
             phase: Phase::Idle,
             outputs: VecDeque::new(),
-            backoff: Backoff::new(random.next_u64()),
+            backoff: Backoff::urgent(random.next_u64()),
             random,
-            input: 0,
-            url: None,
-            redirects: 0,
-            addresses: VecDeque::new(),
-            media: None,
+            records: Vec::new(),
+            attempts: [None, None],
+            main: Lane::A,
+            handover: None,
+            last_active: None,
+            failovers: 0,
+            unwanted_since: Some(now),
             reason: None,
+            told: None,
             past: ClientStatistics::default(),
         };
-        source.start_over();
+        source.forget_inputs();
+        match source.config.on_demand {
+            Some(_) => source.rest(),
+            None => source.start_over(),
+        }
         source
     }
 
-    /// Other inputs or settings: a new attempt at once if the input in use changed, else none.
+    /// Other inputs or settings: a new attempt at once if the input in use changed, else none. Better inputs that came
+    /// with it are tried at once.
     pub fn update(&mut self, now: Instant, config: SourceConfig) {
         self.now = now;
         let before = std::mem::replace(&mut self.config, config);
-        if matches!(self.phase, Phase::Stopping(_) | Phase::Stopped) {
+        if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
             return;
         }
-        let in_use = matches!(self.phase, Phase::Resolving(_) | Phase::Connecting(..) | Phase::Attempting(_));
-        let same = |a: &Input, b: &Input| {
-            (&a.url, &a.credentials, a.transport) == (&b.url, &b.credentials, b.transport)
+        if before.on_demand.is_none() && self.unwanted_since.is_some() {
+            self.unwanted_since = Some(now);
+        }
+        let position = |old: &Input| self.config.inputs.iter().position(|new| old.is_reached_like(new));
+        let goes_on_at = |attempt: &Attempt| {
+            let allowed = attempt.is_allowed(&self.config);
+            before.inputs.get(attempt.input).filter(|_| allowed).and_then(position)
         };
-        let position = |old: &Input| self.config.inputs.iter().position(|new| same(old, new));
-        let kept = before.inputs.get(self.input).and_then(position);
+        let kept = self.attempts.each_ref().map(|attempt| attempt.as_ref().map(goes_on_at));
+        let is_same = |(old, new): (&Input, &Input)| old.is_reached_like(new) && old.priority == new.priority;
         let unchanged = before.inputs.len() == self.config.inputs.len()
-            && before.inputs.iter().zip(&self.config.inputs).all(|(old, new)| same(old, new));
-        if unchanged {
-            return;
+            && before.inputs.iter().zip(&self.config.inputs).all(is_same);
+        if !unchanged {
+            self.last_active = self.last_active.and_then(|last| before.inputs.get(last)).and_then(position);
+            self.forget_inputs();
         }
-        self.records = vec![InputRecord::default(); self.config.inputs.len()];
-        match kept {
-            Some(input) if in_use => {
-                if std::mem::replace(&mut self.input, input) != input {
-                    let state =
-                        if self.media.is_some() { StreamState::Active } else { StreamState::Connecting };
-                    let reason = self.reason.clone().filter(|_| self.media.is_none());
-                    self.tell(state, reason, Some(input));
-                }
-            }
-            _ => {
-                self.abandon();
-                self.backoff.reset();
-                self.start_over();
-            }
+        match self.phase {
+            Phase::Unwanted if self.config.on_demand.is_some() => {}
+            Phase::Unwanted => self.start_over(),
+            _ if unchanged && !kept.contains(&Some(None)) => {}
+            _ => self.keep(kept.map(Option::flatten)),
         }
     }
 
     /// TEARDOWN and stop for good.
     pub fn stop(&mut self, now: Instant) {
         self.now = now;
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Attempting(mut client) => {
-                client.teardown(now);
-                self.phase = Phase::Stopping(client);
-            }
-            Phase::Resolving(_) | Phase::Connecting(..) => {
-                self.outputs.push_back(SourceOutput::Disconnect(Lane::A));
-                self.stopped();
-            }
-            Phase::Waiting(_) | Phase::Idle => self.stopped(),
-            over @ (Phase::Stopping(_) | Phase::Stopped) => self.phase = over,
+        if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
+            return;
         }
+        self.phase = Phase::Stopping;
+        self.handover = None;
+        for lane in Lane::ALL {
+            let attempt = self.attempts[lane.index()].as_mut();
+            if attempt.is_some_and(|attempt| !attempt.teardown(now)) {
+                self.end(lane);
+            }
+        }
+        self.stop_if_over();
     }
 
     /// Answer to [`SourceOutput::Resolve`].
-    pub fn handle_resolved(&mut self, now: Instant, _lane: Lane, addresses: Result<Vec<SocketAddr>, String>) {
-        self.now = now;
-        if !matches!(self.phase, Phase::Resolving(_)) {
-            return;
-        }
-        match addresses {
-            Ok(addresses) if addresses.is_empty() => self.fail("the camera's name has no address".to_owned()),
-            Ok(addresses) => {
-                self.addresses = addresses.into_iter().take(ADDRESSES_MAX).collect();
-                self.connect_next();
-            }
-            Err(reason) => self.fail(format!("the camera's name cannot be looked up: {reason}")),
-        }
+    pub fn handle_resolved(&mut self, now: Instant, lane: Lane, addresses: Result<Vec<SocketAddr>, String>) {
+        self.run(now, lane, |attempt, turn| attempt.handle_resolved(turn, addresses));
     }
 
     /// Answer to [`SourceOutput::Connect`].
-    pub fn handle_connected(&mut self, now: Instant, _lane: Lane, local: SocketAddr) {
-        self.now = now;
-        let Phase::Connecting(peer, _) = self.phase else { return };
-        let (Some(input), Some(url)) = (self.config.inputs.get(self.input), self.url.clone()) else { return };
-        let udp_silent = self.records.get(self.input).is_some_and(|record| record.udp_silent);
-        let config = ClientConfig {
-            basic_allowed: url.host_str() == input.url.host_str(),
-            url,
-            credentials: input.credentials.clone(),
-            transport: if udp_silent { TransportPreference::Tcp } else { input.transport },
-            reply_timeout: self.config.reply_timeout,
-            silence_timeout: self.config.silence_timeout,
-            seed: self.random.next_u64(),
-        };
-        self.phase = Phase::Attempting(Box::new(Client::new(now, config, local, peer)));
+    pub fn handle_connected(&mut self, now: Instant, lane: Lane, local: SocketAddr) {
+        self.run(now, lane, |attempt, turn| {
+            attempt.handle_connected(turn, local);
+            Ok(())
+        });
     }
 
-    /// The connection (or the attempt at one) failed or was closed by the camera.
-    pub fn handle_closed(&mut self, now: Instant, _lane: Lane, reason: &str) {
-        self.now = now;
-        match &mut self.phase {
-            Phase::Connecting(address, _) => {
-                let reason = format!("cannot connect to {address}: {reason}");
-                self.connect_failed(reason);
-            }
-            Phase::Attempting(client) | Phase::Stopping(client) => client.handle_closed(now, reason),
-            _ => {}
-        }
+    /// The connection (or the attempt at one) failed or was closed by the camera, or a worker's input ended.
+    pub fn handle_closed(&mut self, now: Instant, lane: Lane, reason: &str) {
+        self.run(now, lane, |attempt, turn| attempt.handle_closed(turn, reason));
     }
 
     /// Bytes came; whole frames are split off `received`.
-    pub fn handle_received(&mut self, now: Instant, _lane: Lane, received: &mut BytesMut) {
-        self.now = now;
-        match self.client() {
-            Some(client) => client.handle_received(now, received),
-            None => received.clear(),
+    pub fn handle_received(&mut self, now: Instant, lane: Lane, received: &mut BytesMut) {
+        if self.attempts[lane.index()].is_none() {
+            received.clear();
         }
+        self.run(now, lane, |attempt, turn| attempt.handle_received(turn, received));
     }
 
     /// Answer to [`SourceOutput::OpenUdp`]: the RTP port.
-    pub fn handle_udp_opened(&mut self, now: Instant, _lane: Lane, rtp_port: Result<u16, String>) {
-        self.now = now;
-        if let Some(client) = self.client() {
-            client.handle_udp_opened(now, rtp_port);
-        }
+    pub fn handle_udp_opened(&mut self, now: Instant, lane: Lane, rtp_port: Result<u16, String>) {
+        self.run(now, lane, |attempt, _| {
+            if let Some(client) = attempt.client() {
+                client.handle_udp_opened(now, rtp_port);
+            }
+            Ok(())
+        });
     }
 
     /// A datagram came on the RTP socket.
-    pub fn handle_udp_rtp(&mut self, now: Instant, _lane: Lane, from: SocketAddr, datagram: Bytes) {
-        self.now = now;
-        if let Some(client) = self.client() {
-            client.handle_udp_rtp(now, from, datagram);
-        }
+    pub fn handle_udp_rtp(&mut self, now: Instant, lane: Lane, from: SocketAddr, datagram: Bytes) {
+        self.run(now, lane, |attempt, turn| attempt.handle_udp_rtp(turn, from, datagram));
     }
 
     /// A datagram came on the RTCP socket.
-    pub fn handle_udp_rtcp(&mut self, now: Instant, _lane: Lane, from: SocketAddr, datagram: &[u8]) {
-        self.now = now;
-        if let Some(client) = self.client() {
-            client.handle_udp_rtcp(now, from, datagram);
-        }
+    pub fn handle_udp_rtcp(&mut self, now: Instant, lane: Lane, from: SocketAddr, datagram: &[u8]) {
+        self.run(now, lane, |attempt, turn| attempt.handle_udp_rtcp(turn, from, datagram));
     }
 
     /// A worker has opened its input.
     pub fn handle_foreign_playing(
         &mut self,
         now: Instant,
-        _lane: Lane,
-        _codec: Codec,
-        _parameter_sets: Box<ParameterSets>,
+        lane: Lane,
+        codec: Codec,
+        parameter_sets: Box<ParameterSets>,
     ) {
-        self.now = now;
+        self.run(now, lane, |attempt, turn| {
+            attempt.handle_foreign_playing(turn, codec, parameter_sets);
+            Ok(())
+        });
     }
 
-    /// A picture of a worker's input came, which took so many bytes. The picture itself is the stream's.
-    pub fn handle_foreign_unit(&mut self, now: Instant, _lane: Lane, _bytes: u64) {
-        self.now = now;
+    /// A picture of a worker's input came, which took so many bytes. The picture itself is the stream's, after what this
+    /// gives out was done: the first one is not taken before `Prefer`.
+    pub fn handle_foreign_unit(&mut self, now: Instant, lane: Lane, bytes: u64) {
+        let mut expected = false;
+        self.run(now, lane, |attempt, turn| {
+            expected = attempt.handle_foreign_unit(turn, bytes)?;
+            Ok(())
+        });
+        if expected {
+            self.handle_media(lane);
+        }
     }
 
     /// The stream took the first picture of this lane.
-    pub fn handle_on_air(&mut self, now: Instant, _lane: Lane) {
+    pub fn handle_on_air(&mut self, now: Instant, lane: Lane) {
         self.now = now;
+        self.handle_handover(lane);
     }
 
     /// Whether anybody wants pictures; counts where the inputs are on demand.
-    pub fn set_wanted(&mut self, now: Instant, _wanted: bool) {
+    pub fn set_wanted(&mut self, now: Instant, wanted: bool) {
         self.now = now;
+        if !wanted {
+            self.unwanted_since.get_or_insert(now);
+        } else if self.unwanted_since.take().is_some()
+            && self.config.on_demand.is_some()
+            && matches!(self.phase, Phase::Unwanted | Phase::Waiting(_))
+        {
+            self.backoff.reset();
+            self.start_over();
+        }
     }
 
     /// How often another input took over, or a better one came back.
     pub fn failovers(&self) -> u64 {
-        0
+        self.failovers
+    }
+
+    /// Why the attempt at this input failed last, for an operator; `None` if it did not since the inputs changed.
+    pub fn input_reason(&self, input: usize) -> Option<&str> {
+        self.records.get(input)?.reason.as_deref()
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        match &mut self.phase {
-            Phase::Resolving(deadline) if now >= *deadline => {
-                self.fail("the camera's name was not looked up in time".to_owned());
-            }
-            Phase::Connecting(address, deadline) if now >= *deadline => {
-                let reason = format!("{address} did not accept the connection in time");
-                self.connect_failed(reason);
-            }
-            Phase::Attempting(client) | Phase::Stopping(client) => client.handle_timeout(now),
-            Phase::Waiting(until) if now >= *until => self.start_over(),
-            _ => {}
+        if self.rest_at().is_some_and(|at| now >= at) {
+            return self.rest();
+        }
+        for lane in Lane::ALL {
+            self.run(now, lane, Attempt::handle_timeout);
+        }
+        match self.phase {
+            Phase::Waiting(until) if now >= until => self.start_over(),
+            _ => self.check_trial(),
         }
     }
 
     /// When to call [`Source::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Resolving(at) | Phase::Connecting(_, at) | Phase::Waiting(at) => Some(*at),
-            Phase::Attempting(client) | Phase::Stopping(client) => client.poll_timeout(),
-            Phase::Idle | Phase::Stopped => None,
-        }
+        let pause = match self.phase {
+            Phase::Waiting(until) => Some(until),
+            _ => None,
+        };
+        let attempts = self.attempts.iter().flatten().filter_map(Attempt::poll_timeout);
+        let others = [pause, self.rest_at(), self.handover, self.next_trial_at()];
+        attempts.chain(others.into_iter().flatten()).min()
     }
 
     /// What to do, until `None`.
@@ -489,8 +295,11 @@ impl Source {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            let output = self.client()?.poll_output()?;
-            if let Some(output) = self.handle_output(output) {
+            let (lane, output) = Lane::ALL.into_iter().find_map(|lane| {
+                let client = self.attempts[lane.index()].as_mut()?.client()?;
+                Some((lane, client.poll_output()?))
+            })?;
+            if let Some(output) = self.handle_output(lane, output) {
                 return Some(output);
             }
         }
@@ -498,232 +307,159 @@ impl Source {
 
     /// Counters over all attempts.
     pub fn statistics(&self) -> ClientStatistics {
-        match &self.phase {
-            Phase::Attempting(client) | Phase::Stopping(client) => sum(self.past, client.statistics()),
-            _ => self.past,
-        }
+        self.attempts.iter().flatten().fold(self.past, |past, attempt| sum(past, attempt.statistics()))
     }
 }
 
-/// One attempt after the other.
+/// The attempts.
 impl Source {
-    fn client(&mut self) -> Option<&mut Client> {
-        match &mut self.phase {
-            Phase::Attempting(client) | Phase::Stopping(client) => Some(client),
-            _ => None,
+    /// Lets an attempt do something, or fail.
+    fn run(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        act: impl FnOnce(&mut Attempt, &mut Turn<'_>) -> Result<(), Failure>,
+    ) {
+        self.now = now;
+        let Some(attempt) = &mut self.attempts[lane.index()] else { return };
+        let mut turn = Turn { now, config: &self.config, outputs: &mut self.outputs };
+        if let Err(reason) = act(attempt, &mut turn) {
+            self.handle_failure(lane, &reason);
         }
     }
 
-    /// What the client wants, as the driver's; `None` if it was for us.
-    fn handle_output(&mut self, output: ClientOutput) -> Option<SourceOutput> {
+    /// What a client wants, as the driver's; `None` if it was for us.
+    fn handle_output(&mut self, lane: Lane, output: ClientOutput) -> Option<SourceOutput> {
         Some(match output {
             ClientOutput::Packet(_) | ClientOutput::Playing { .. } | ClientOutput::SenderReport(_)
-                if matches!(self.phase, Phase::Stopping(_)) =>
+                if self.phase == Phase::Stopping =>
             {
                 return None;
             }
-            ClientOutput::Packet(ordered) => return self.handle_packet(ordered),
-            ClientOutput::Write(bytes) => SourceOutput::Write(Lane::A, bytes),
-            ClientOutput::OpenUdp => SourceOutput::OpenUdp(Lane::A),
-            ClientOutput::UdpPeer { rtp, rtcp } => SourceOutput::UdpPeer { lane: Lane::A, rtp, rtcp },
-            ClientOutput::SendRtp(bytes) => SourceOutput::SendRtp(Lane::A, bytes),
-            ClientOutput::SendRtcp(bytes) => SourceOutput::SendRtcp(Lane::A, bytes),
-            ClientOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
-                SourceOutput::Playing { lane: Lane::A, codec, clock_rate_hz, parameter_sets }
+            ClientOutput::Packet(ordered) => {
+                self.handle_media(lane);
+                let packet = SourceOutput::Packet(lane, ordered);
+                if self.outputs.is_empty() {
+                    return Some(packet);
+                }
+                self.outputs.push_back(packet);
+                return None;
             }
-            ClientOutput::SenderReport(report) => SourceOutput::SenderReport(Lane::A, report),
+            ClientOutput::Write(bytes) => SourceOutput::Write(lane, bytes),
+            ClientOutput::OpenUdp => SourceOutput::OpenUdp(lane),
+            ClientOutput::UdpPeer { rtp, rtcp } => {
+                let denied = [rtp, rtcp].iter().find_map(|peer| denial(&self.config.denied, peer.ip()));
+                if let Some(reason) = denied {
+                    self.handle_failure(lane, &reason);
+                    return None;
+                }
+                SourceOutput::UdpPeer { lane, rtp, rtcp }
+            }
+            ClientOutput::SendRtp(bytes) => SourceOutput::SendRtp(lane, bytes),
+            ClientOutput::SendRtcp(bytes) => SourceOutput::SendRtcp(lane, bytes),
+            ClientOutput::Playing { codec, clock_rate_hz, parameter_sets } => {
+                SourceOutput::Playing { lane, codec, clock_rate_hz, parameter_sets }
+            }
+            ClientOutput::SenderReport(report) => SourceOutput::SenderReport(lane, report),
             ClientOutput::Ended(error) => {
-                self.handle_ended(error);
+                self.handle_ended(lane, error);
                 return None;
             }
         })
     }
 
-    fn handle_packet(&mut self, ordered: Ordered) -> Option<SourceOutput> {
-        let packet = SourceOutput::Packet(Lane::A, ordered);
-        match &mut self.media {
-            Some((_, last)) => {
-                *last = self.now;
-                Some(packet)
+    fn handle_ended(&mut self, lane: Lane, error: ClientError) {
+        if self.phase == Phase::Stopping {
+            self.end(lane);
+            return self.stop_if_over();
+        }
+        let Some(attempt) = &mut self.attempts[lane.index()] else { return };
+        let input = attempt.input;
+        let mut turn = Turn { now: self.now, config: &self.config, outputs: &mut self.outputs };
+        match attempt.handle_ended(&mut turn, error) {
+            Err(reason) => self.handle_failure(lane, &reason),
+            Ok(reason) if lane == self.main => {
+                self.reason = reason.map(|reason| self.named(input, &reason)).or(self.reason.take());
+                self.tell(StreamState::Connecting, self.reason.clone(), Some(input));
             }
-            None => {
-                self.media = Some((self.now, self.now));
-                self.tell(StreamState::Active, None, Some(self.input));
-                self.outputs.push_back(packet);
-                None
-            }
+            Ok(_) => {}
         }
     }
 
-    fn handle_ended(&mut self, error: ClientError) {
-        if matches!(self.phase, Phase::Stopping(_)) {
-            self.close_client();
-            return self.stopped();
-        }
-        match error {
-            ClientError::Redirect(url) => self.redirect(url),
-            ClientError::UdpSilent => {
-                self.close_client();
-                if let Some(record) = self.records.get_mut(self.input) {
-                    record.udp_silent = true;
-                }
-                self.reason = Some(self.named(&error.to_string()));
-                self.attempt();
-            }
-            error => self.fail(error.to_string()),
-        }
+    /// Ends a lane's attempt, with a TEARDOWN if there is a session.
+    fn end(&mut self, lane: Lane) -> Option<Attempt> {
+        let mut attempt = self.attempts[lane.index()].take()?;
+        attempt.end(&mut Turn { now: self.now, config: &self.config, outputs: &mut self.outputs });
+        self.past = sum(self.past, attempt.statistics());
+        Some(attempt)
     }
 
-    fn redirect(&mut self, url: Url) {
-        if self.redirects == REDIRECTS_MAX {
-            return self.fail(format!("the camera redirects more than {REDIRECTS_MAX} times"));
-        }
-        self.close_client();
-        self.redirects += 1;
-        self.url = Some(url);
-        self.attempt();
-    }
-
-    /// The best input, with a clean slate.
-    fn start_over(&mut self) {
-        for record in &mut self.records {
-            record.failed = false;
-        }
-        self.use_input(0);
-    }
-
-    fn use_input(&mut self, input: usize) {
-        self.input = input;
-        self.redirects = 0;
-        self.url = self.config.inputs.get(input).map(|input| input.url.clone());
-        self.attempt();
-    }
-
-    /// An attempt at `url`.
-    fn attempt(&mut self) {
-        self.phase = Phase::Idle;
-        self.media = None;
-        let Some(url) = self.url.clone() else {
-            return self.tell(StreamState::Error, Some("the stream has no inputs".to_owned()), None);
-        };
-        self.tell(StreamState::Connecting, self.reason.clone(), Some(self.input));
-        if url.scheme() != "rtsp" {
-            return self.fail(format!("{} URLs are not supported, only rtsp", url.scheme()));
-        }
-        match Address::of(&url) {
-            Some(Address::Literal(address)) => {
-                self.addresses = VecDeque::from([address]);
-                self.connect_next();
-            }
-            Some(Address::Name { host, port }) => {
-                self.phase = Phase::Resolving(self.now + self.config.connect_timeout);
-                self.outputs.push_back(SourceOutput::Resolve { lane: Lane::A, host, port });
-            }
-            None => self.fail("the URL has no host".to_owned()),
-        }
-    }
-
-    fn connect_next(&mut self) {
-        if let Some(address) = self.addresses.pop_front() {
-            self.phase = Phase::Connecting(address, self.now + self.config.connect_timeout);
-            self.outputs.push_back(SourceOutput::Connect {
-                lane: Lane::A,
-                to: address,
-                input: self.input,
-                tls_name: None,
-            });
-        }
-    }
-
-    fn connect_failed(&mut self, reason: String) {
-        if self.addresses.is_empty() {
-            self.fail(reason);
-        } else {
-            self.outputs.push_back(SourceOutput::Disconnect(Lane::A));
-            self.connect_next();
-        }
-    }
-
-    /// The attempt failed: the next input at once, or the best one after a pause.
-    fn fail(&mut self, reason: String) {
-        self.close_client();
-        if self.media.is_some_and(|(first, last)| last - first >= HEALTHY_PERIOD) {
-            self.backoff.reset();
-            self.records.iter_mut().for_each(|record| record.failed = false);
-        }
-        let reason = self.named(&reason);
-        self.tell(StreamState::Error, Some(reason.clone()), None);
-        self.reason = Some(reason);
-        if let Some(record) = self.records.get_mut(self.input) {
-            // What was learnt of UDP may have been the network's fault.
-            *record = InputRecord { failed: true, udp_silent: record.udp_silent && self.media.is_some() };
-        }
-        self.media = None;
-        match self.records.iter().position(|record| !record.failed) {
-            Some(next) => self.use_input(next),
-            None => {
-                let pause = self.backoff.next_pause(self.config.restart_interval);
-                self.phase = Phase::Waiting(self.now + pause);
-            }
-        }
-    }
-
-    /// With several inputs, a reason names its own.
-    fn named(&self, reason: &str) -> String {
-        match self.config.inputs.get(self.input) {
-            Some(input) if self.config.inputs.len() > 1 => format!("{}: {reason}", input.label),
-            _ => reason.to_owned(),
-        }
-    }
-
-    /// Ends what is under way, with a TEARDOWN if there is a session.
-    fn abandon(&mut self) {
-        if let Phase::Attempting(client) = &mut self.phase {
-            client.teardown(self.now);
-            while let Some(output) = client.poll_output() {
-                // What only concerns media is of no use any more.
-                if let ClientOutput::Write(bytes) = output {
-                    self.outputs.push_back(SourceOutput::Write(Lane::A, bytes));
-                }
-            }
-        }
-        self.close_client();
-        self.media = None;
+    fn end_all(&mut self) {
+        Lane::ALL.into_iter().for_each(|lane| drop(self.end(lane)));
+        self.handover = None;
         self.reason = None;
     }
 
-    /// No connection, look-up or socket outlives its attempt.
-    fn close_client(&mut self) {
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Attempting(client) | Phase::Stopping(client) => {
-                self.past = sum(self.past, client.statistics());
-                self.outputs.push_back(SourceOutput::Disconnect(Lane::A));
+    /// Inputs changed: what is left of the attempts by lane goes on at this index.
+    fn keep(&mut self, kept: [Option<usize>; 2]) {
+        let trial = self.main.other();
+        for (attempt, input) in self.attempts.iter_mut().zip(kept) {
+            if let (Some(attempt), Some(input)) = (attempt, input) {
+                attempt.input = input;
             }
-            Phase::Resolving(_) | Phase::Connecting(..) => {
-                self.outputs.push_back(SourceOutput::Disconnect(Lane::A))
+        }
+        let (main_input, trial_input) = (kept[self.main.index()], kept[trial.index()]);
+        let trial_plays = self.trial().is_some_and(|trial| trial.delivered().is_some());
+        match main_input {
+            Some(input) => {
+                self.drop_trial();
+                let state = match self.attempt().and_then(Attempt::delivered) {
+                    Some(_) => StreamState::Active,
+                    None => StreamState::Connecting,
+                };
+                let reason = self.reason.clone().filter(|_| state == StreamState::Connecting);
+                self.tell(state, reason, Some(input));
+                self.try_better();
             }
-            Phase::Waiting(_) | Phase::Idle | Phase::Stopped => {}
+            None if trial_input.is_some() && trial_plays => self.promote_trial(),
+            None => {
+                self.end_all();
+                self.backoff.reset();
+                self.start_over();
+            }
         }
     }
 
-    fn stopped(&mut self) {
-        self.phase = Phase::Stopped;
-        self.tell(StreamState::Inactive, None, None);
-        self.outputs.push_back(SourceOutput::Stopped);
+    fn forget_inputs(&mut self) {
+        let random = &mut self.random;
+        self.records = self.config.inputs.iter().map(|_| InputRecord::new(random.next_u64())).collect();
+    }
+
+    /// When nobody has wanted pictures for long enough.
+    fn rest_at(&self) -> Option<Instant> {
+        let busy = matches!(self.phase, Phase::Running | Phase::Waiting(_) | Phase::Idle);
+        Some(self.unwanted_since? + self.config.on_demand.filter(|_| busy)?)
+    }
+
+    fn rest(&mut self) {
+        self.end_all();
+        self.phase = Phase::Unwanted;
+        self.tell(StreamState::Inactive, Some("on demand: nobody watches".to_owned()), None);
+    }
+
+    fn stop_if_over(&mut self) {
+        if self.attempts.iter().all(Option::is_none) {
+            self.phase = Phase::Stopped;
+            self.tell(StreamState::Inactive, None, None);
+            self.outputs.push_back(SourceOutput::Stopped);
+        }
     }
 
     fn tell(&mut self, state: StreamState, reason: Option<String>, active_input: Option<usize>) {
-        self.outputs.push_back(SourceOutput::State { state, reason, active_input });
+        let told = (state, reason.clone(), active_input);
+        if self.told.as_ref() != Some(&told) {
+            self.told = Some(told);
+            self.outputs.push_back(SourceOutput::State { state, reason, active_input });
+        }
     }
 }
-
-fn sum(a: ClientStatistics, b: ClientStatistics) -> ClientStatistics {
-    ClientStatistics { packets: a.packets + b.packets, lost: a.lost + b.lost, dropped: a.dropped + b.dropped }
-}
-
-/// A chain longer than this is a loop.
-const REDIRECTS_MAX: u8 = 5;
-/// A name with more addresses than this is tried by its first ones.
-const ADDRESSES_MAX: usize = 8;
-/// Media for so long means that the input works, and that its next failure is a first one.
-const HEALTHY_PERIOD: Duration = Duration::from_secs(10);

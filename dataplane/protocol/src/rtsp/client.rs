@@ -245,12 +245,13 @@ impl Client {
             session: None,
             answered: (now, 0),
         };
-        if client.config.url.scheme() == "rtsp" {
+        // With `rtsps`, the connection is one over TLS: that is the driver's.
+        if matches!(client.config.url.scheme(), "rtsp" | "rtsps") {
             let request = Request::new(Method::Options, client.config.url.as_str());
             client.send(now, request);
         } else {
             let scheme = client.config.url.scheme();
-            let error = ClientError::Local(format!("{scheme} URLs are not supported, only rtsp"));
+            let error = ClientError::Local(format!("{scheme} URLs are not supported, only rtsp and rtsps"));
             client.end(now, error);
         }
         client

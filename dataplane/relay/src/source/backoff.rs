@@ -1,31 +1,59 @@
-//! How long to wait before the inputs are tried again.
+//! How long to wait before an input is tried again.
 
 use std::time::Duration;
 
 use lanecast_protocol::rtsp::SplitMix64;
 
-/// Exponential, from one second to half a minute, or as the operator says.
+/// Exponential between two bounds, or as the operator says.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    min: Duration,
+    max: Duration,
     failures: u32,
+    /// What works was lost, and nothing was tried since.
+    fresh_loss: bool,
     random: SplitMix64,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { failures: 0, random: SplitMix64::new(seed) }
+    /// From one second to five: for a stream that has nothing to show.
+    pub(super) fn urgent(seed: u64) -> Self {
+        Self::between(PAUSE_MIN, PAUSE_MAX, seed)
+    }
+
+    /// From five seconds to half a minute: for a better input, while another gives pictures.
+    pub(super) fn leisurely(seed: u64) -> Self {
+        Self::between(LEISURELY_PAUSE_MIN, LEISURELY_PAUSE_MAX, seed)
+    }
+
+    fn between(min: Duration, max: Duration, seed: u64) -> Self {
+        Self { min, max, failures: 0, fresh_loss: false, random: SplitMix64::new(seed) }
     }
 
     /// The pause after one more failure; `fixed` takes the place of the back-off.
     pub(super) fn next_pause(&mut self, fixed: Option<Duration>) -> Duration {
-        let exponential = PAUSE_MIN.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).min(PAUSE_MAX);
+        if let Some(fixed) = fixed {
+            return fixed.max(FIXED_PAUSE_MIN);
+        }
+        if std::mem::take(&mut self.fresh_loss) {
+            return Duration::from_millis(self.random.below(SPREAD.as_millis() as u64 + 1));
+        }
+        let exponential = self.min.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).min(self.max);
         self.failures = self.failures.saturating_add(1);
-        fixed.unwrap_or_else(|| self.jittered(exponential))
+        self.jittered(exponential)
     }
 
-    /// A healthy period forgives what was before it.
+    /// What was before does not count any more.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
+        self.fresh_loss = false;
+    }
+
+    /// As [`Backoff::reset`], because something worked and was just lost: the next pause only keeps cameras that went
+    /// away together from being asked in one instant.
+    pub(super) fn lose(&mut self) {
+        self.failures = 0;
+        self.fresh_loss = true;
     }
 
     /// 80 to 120 %: cameras that went away together do not come back in step.
@@ -36,29 +64,50 @@ impl Backoff {
 }
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// 2^5 s is above the longest pause.
+/// A camera that is back gives pictures within seconds.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+const LEISURELY_PAUSE_MIN: Duration = Duration::from_secs(5);
+const LEISURELY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// An operator's pause of nothing would ask a camera without end.
+const FIXED_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Over so long are the first attempts spread after a loss.
+const SPREAD: Duration = Duration::from_millis(500);
+/// 2^5 times the shortest pause is above the longest.
 const DOUBLINGS_MAX: u32 = 5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn grows_from_a_second_to_half_a_minute_with_a_fifth_of_jitter() {
-        let mut backoff = Backoff::new(1);
-        for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
-            let pause = backoff.next_pause(None).as_secs_f64() / f64::from(expected);
+    fn assert_pauses(mut backoff: Backoff, expected: &[u32]) {
+        for expected in expected {
+            let pause = backoff.next_pause(None).as_secs_f64() / f64::from(*expected);
             assert!((0.8..=1.2).contains(&pause), "{expected}: {pause}");
         }
         backoff.reset();
-        assert!(backoff.next_pause(None) < Duration::from_millis(1201));
+        assert!(backoff.next_pause(None).as_secs_f64() <= 1.2 * f64::from(expected[0]));
+    }
+
+    #[test]
+    fn grows_to_its_bound_with_a_fifth_of_jitter() {
+        assert_pauses(Backoff::urgent(1), &[1, 2, 4, 5, 5, 5, 5]);
+        assert_pauses(Backoff::leisurely(1), &[5, 10, 20, 30, 30, 30]);
+    }
+
+    #[test]
+    fn the_first_pause_after_a_loss_is_only_a_spread() {
+        let mut backoff = Backoff::urgent(1);
+        for _ in 0..100 {
+            backoff.lose();
+            assert!(backoff.next_pause(None) <= SPREAD);
+            assert!(backoff.next_pause(None) > SPREAD);
+        }
     }
 
     #[test]
     fn differs_by_seed_and_never_without() {
         let pauses = |seed| {
-            let mut backoff = Backoff::new(seed);
+            let mut backoff = Backoff::urgent(seed);
             [backoff.next_pause(None), backoff.next_pause(None)]
         };
         assert_eq!(pauses(1), pauses(1));
@@ -67,9 +116,10 @@ mod tests {
 
     #[test]
     fn the_operators_interval_takes_its_place() {
-        let mut backoff = Backoff::new(1);
+        let mut backoff = Backoff::urgent(1);
         for _ in 0..3 {
             assert_eq!(backoff.next_pause(Some(Duration::from_secs(7))), Duration::from_secs(7));
         }
+        assert_eq!(backoff.next_pause(Some(Duration::ZERO)), FIXED_PAUSE_MIN);
     }
 }

@@ -590,9 +590,9 @@ fn refusals_and_useless_descriptions_are_told_as_they_are() {
     attempt.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     assert_eq!(attempt.ended().to_string(), "the camera's RTSP cannot be read: this port speaks HTTP");
 
-    let url = Url::parse("rtsps://192.0.2.7/live").unwrap();
+    let url = Url::parse("rtspu://192.0.2.7/live").unwrap();
     let mut attempt = Attempt::new(ClientConfig { url, ..config() });
-    assert_eq!(attempt.ended().to_string(), "rtsps URLs are not supported, only rtsp");
+    assert_eq!(attempt.ended().to_string(), "rtspu URLs are not supported, only rtsp and rtsps");
 }
 
 #[test]
