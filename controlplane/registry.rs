@@ -292,6 +292,7 @@ fn connecting() -> StreamStatus {
         height: None,
         profile_level_id: None,
         recording: lanecast_shard::RecordingStatus::Off,
+        slate: lanecast_shard::SlateStatus::Off,
     }
 }
 
