@@ -19,10 +19,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use lanecast_shard::{DataPlaneConfig, RecorderConfig};
 
 use crate::catalog::{CatalogSettings, Retention};
+use crate::reach::Reach;
 use settings::{SETTINGS, Setting, setting};
 use values::{
-    address, addresses, boolean, cors_origins, filter, log_format, number, seconds, seconds_of,
-    socket_address, stun_server, tcp_bind, unless_off,
+    address, addresses, boolean, cors_origins, filter, folders, log_format, networks, number, seconds,
+    seconds_of, socket_address, stun_server, tcp_bind, unless_off,
 };
 
 /// All settings, checked.
@@ -36,8 +37,8 @@ pub struct Config {
     pub data_plane: DataPlaneConfig,
     /// False where `wsc.udp_bind` is our own default, so that a machine without IPv6 may fall back to IPv4.
     pub udp_bind_given: bool,
-    /// How long a camera may take.
-    pub source: SourceTimeouts,
+    /// What all sources have in common.
+    pub source: SourceSettings,
     /// Where the database lives, and the recordings if nothing else is said.
     pub data_dir: PathBuf,
     /// Where the recordings live, and how long.
@@ -131,15 +132,23 @@ pub enum CorsOrigins {
     Only(Vec<String>),
 }
 
-/// How long a camera may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceTimeouts {
-    /// For the TCP connect.
+/// What all sources have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// How long a TCP connect may take.
     pub connect: Duration,
-    /// For an RTSP answer.
+    /// How long an RTSP answer may take.
     pub reply: Duration,
-    /// Between two packets of media.
+    /// How long media may be silent.
     pub silence: Duration,
+    /// How long a better input must have worked before it takes the place of the one in use.
+    pub return_after: Duration,
+    /// How long a stream on demand stays connected after its last viewer.
+    pub on_demand_idle: Duration,
+    /// What an input may send, in bits per second.
+    pub bits_per_second_max: u64,
+    /// Where inputs may be.
+    pub reach: Reach,
 }
 
 /// What is logged, and how.
@@ -213,14 +222,13 @@ impl Config {
                     .parse("wsc.websocket_queue_bytes", number(WEBSOCKET_QUEUE_BYTES))?,
                 allow_foreign_destination: layers.parse("wsc.allow_foreign_destination", boolean)?,
                 recorder: recorder(&layers)?,
-                ..DataPlaneConfig::default()
+                foreign_inputs_max: layers
+                    .parse("source.ffmpeg_inputs_max", number(0..=FFMPEG_INPUTS_MAX))?,
+                slate_after: layers
+                    .parse("source.slate_after_seconds", unless_off(seconds_of(SLATE_SECONDS)))?,
             },
             udp_bind_given: layers.is_given("wsc.udp_bind"),
-            source: SourceTimeouts {
-                connect: layers.parse("source.connect_timeout_seconds", seconds)?,
-                reply: layers.parse("source.reply_timeout_seconds", seconds)?,
-                silence: layers.parse("source.silence_timeout_seconds", seconds)?,
-            },
+            source: source(&layers)?,
             recording: recording(&layers, &data_dir)?,
             data_dir,
             max_sessions: layers.parse("wsc.max_sessions", number(1..=1_000_000))?,
@@ -260,6 +268,22 @@ fn webrtc(layers: &Layers) -> Result<WebRtcConfig, ConfigError> {
         tcp_bind: layers.parse("webrtc.tcp_bind", tcp_bind)?,
         max_sessions: layers.parse("webrtc.max_sessions", number(1..=1_000_000))?,
         max_sessions_per_stream: layers.parse("webrtc.max_sessions_per_stream", number(1..=1_000_000))?,
+    })
+}
+
+fn source(layers: &Layers) -> Result<SourceSettings, ConfigError> {
+    let bits = layers.parse("source.max_bits_per_second", unless_off(number(0..=u64::MAX)))?;
+    Ok(SourceSettings {
+        connect: layers.parse("source.connect_timeout_seconds", seconds)?,
+        reply: layers.parse("source.reply_timeout_seconds", seconds)?,
+        silence: layers.parse("source.silence_timeout_seconds", seconds)?,
+        return_after: layers.parse("source.return_after_seconds", seconds_of(RETURN_SECONDS))?,
+        on_demand_idle: layers.parse("source.on_demand_idle_seconds", seconds_of(IDLE_SECONDS))?,
+        bits_per_second_max: bits.filter(|bits| *bits > 0).unwrap_or(u64::MAX),
+        reach: Reach {
+            denied: layers.parse("source.deny_networks", networks)?,
+            folders: layers.parse("source.file_folders", folders)?,
+        },
     })
 }
 
@@ -497,6 +521,14 @@ const FRAGMENT_SECONDS: RangeInclusive<u64> = 1..=10;
 const FSYNC_SECONDS: RangeInclusive<u64> = 0..=3600;
 /// From one small fragment to what a camera makes while a disk spins up, many times over.
 const RECORDING_QUEUE_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 30;
+/// From at once to where nobody waits for it any more.
+const SLATE_SECONDS: RangeInclusive<u64> = 0..=300;
+/// From at once to an hour.
+const RETURN_SECONDS: RangeInclusive<u64> = 0..=3600;
+/// From a viewer's reload of its page to a day.
+const IDLE_SECONDS: RangeInclusive<u64> = 1..=86_400;
+/// A thread each.
+const FFMPEG_INPUTS_MAX: usize = 4096;
 /// A hundred years.
 const RETENTION_DAYS_MAX: u64 = 36_500;
 /// Less than a segment of any camera would keep nothing.

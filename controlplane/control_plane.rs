@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lanecast_shard::{
-    Command, Event, RecordingStatus, SessionError, SessionId, ShardStatistics, StreamConfig, StreamId,
-    StreamStatus,
+    Command, Event, RecordingStatus, SessionError, SessionId, ShardStatistics, SlateStatus, StreamConfig,
+    StreamId, StreamStatus,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::catalog::Catalog;
-use crate::config::SourceTimeouts;
+use crate::config::SourceSettings;
 use crate::definition::Definition;
 use crate::http::ApiError;
 use crate::registry::{IceSession, Registry, Stream};
@@ -32,7 +32,7 @@ use crate::webrtc::WebRtc;
 #[derive(Debug)]
 pub struct ControlPlane {
     limits: Limits,
-    source_timeouts: SourceTimeouts,
+    source_settings: SourceSettings,
     shards: Vec<Shard>,
     registry: Mutex<Registry>,
     store: Store,
@@ -82,7 +82,7 @@ impl ControlPlane {
     /// Over these shards, this database and this catalogue, with no streams yet; see [`ControlPlane::restore`].
     pub fn new(
         limits: Limits,
-        source_timeouts: SourceTimeouts,
+        source_settings: SourceSettings,
         shards: Vec<Shard>,
         store: Store,
         catalog: Catalog,
@@ -90,7 +90,7 @@ impl ControlPlane {
     ) -> Arc<Self> {
         Arc::new(Self {
             limits,
-            source_timeouts,
+            source_settings,
             registry: Mutex::new(Registry::new(shards.len())),
             shards_alive: watch::Sender::new(shards.len()),
             shards,
@@ -106,6 +106,16 @@ impl ControlPlane {
     /// Bounds that the operator set.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What all sources have in common.
+    pub fn source_settings(&self) -> &SourceSettings {
+        &self.source_settings
+    }
+
+    /// Whoever looks a name up holds one of these meanwhile.
+    pub(crate) fn look_ups(&self) -> Arc<Semaphore> {
+        self.look_ups.clone()
     }
 
     /// What all WebRTC sessions share.
@@ -179,7 +189,7 @@ impl ControlPlane {
             self.store.put(before.source_id.clone(), definition.clone()).await?;
         }
         self.registry().redefine(id, definition.clone());
-        let config = self.stream_config(&before.source_id, &definition);
+        let config = self.stream_config(&before.source_id, &definition).await;
         let command = Command::UpdateStream { stream: id, config };
         if self.shard(before.shard)?.deliver(command).await.is_err() {
             self.registry().redefine(id, before.definition.clone());
@@ -238,7 +248,7 @@ impl ControlPlane {
         definition: Definition,
         stored: bool,
     ) -> Result<StreamId, ApiError> {
-        let config = self.stream_config(&source_id, &definition);
+        let config = self.stream_config(&source_id, &definition).await;
         let placed = self.registry().insert(source_id.clone(), definition, stored);
         let id = placed.ok_or_else(|| ApiError::busy("no shard runs"))?;
         let shard = self.registry().stream(id).map_or(0, |stream| stream.shard);
@@ -250,14 +260,15 @@ impl ControlPlane {
         Ok(id)
     }
 
-    fn stream_config(&self, source_id: &SourceId, definition: &Definition) -> Box<StreamConfig> {
+    async fn stream_config(&self, source_id: &SourceId, definition: &Definition) -> Box<StreamConfig> {
+        let prepared = self.prepare(source_id, definition).await;
         Box::new(StreamConfig {
-            source: definition.source_config(self.source_timeouts),
+            source: definition.source_config(&self.source_settings),
             source_number: source_id.source_number(),
             name: source_id.to_string(),
             record: definition.should_record,
-            tls: vec![None; definition.inputs.len()],
-            foreign: vec![None; definition.inputs.len()],
+            tls: prepared.tls,
+            foreign: prepared.foreign,
         })
     }
 
@@ -379,6 +390,9 @@ impl ControlPlane {
         if let RecordingStatus::Failed(reason) = &mut status.recording {
             *reason = stream.definition.without_secrets(reason);
         }
+        if let SlateStatus::Failed(reason) = &mut status.slate {
+            *reason = stream.definition.without_secrets(reason);
+        }
         let name = stream.source_id.to_string();
         // The shard has logged it; this line tells when the API began to show it.
         let (state, recording) = (status.state, &status.recording);
@@ -386,12 +400,16 @@ impl ControlPlane {
         registry.set_status(id, status);
     }
 
-    /// Answers a shard's question for the addresses of a name, in the order of the system's resolver.
+    /// Answers a shard's question for the addresses of a name, in the order of the system's resolver; where one of them is
+    /// denied, there are none.
     async fn resolve(self: Arc<Self>, stream: StreamId, question: u64, host: String, port: u16) {
         // Closed never: the semaphore lives as long as the control plane.
         let Ok(_permit) = self.look_ups.acquire().await else { return };
         let addresses = match timeout(LOOK_UP_TIMEOUT, look_up(&host, port)).await {
-            Ok(addresses) => addresses,
+            Ok(addresses) => addresses.and_then(|addresses| {
+                let checked = self.source_settings.reach.check_addresses(&addresses);
+                checked.map(|()| addresses).map_err(|refusal| format!("the name {host} {refusal}"))
+            }),
             Err(_) => Err(format!("the name {host} was not resolved in {} s", LOOK_UP_TIMEOUT.as_secs())),
         };
         let shard = self.registry().stream(stream).map(|stream| stream.shard);
@@ -418,7 +436,7 @@ impl ControlPlane {
         let _changing = self.changing.lock().await;
         for id in streams {
             let Some(stream) = self.registry().stream(id).cloned() else { continue };
-            let config = self.stream_config(&stream.source_id, &stream.definition);
+            let config = self.stream_config(&stream.source_id, &stream.definition).await;
             let Ok(shard) = self.shard(stream.shard) else { continue };
             if shard.deliver(Command::AddStream { stream: id, config }).await.is_err() {
                 error!(stream = %stream.source_id, shard = stream.shard, "a stream could not be moved");
@@ -491,6 +509,6 @@ const STREAMS_MAX: usize = 10_000;
 /// Look-ups under way; the system's resolver blocks a thread for each.
 const LOOK_UPS_MAX: usize = 8;
 /// The resolver's own patience is longer than a camera's operator has.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A name with more addresses is no camera.
 const ADDRESSES_MAX: usize = 16;

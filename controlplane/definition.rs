@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use lanecast_protocol::rtsp::{Credentials, TransportPreference};
 use lanecast_shard::{Input, InputKind, SourceConfig};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::config::SourceTimeouts;
+use crate::config::SourceSettings;
 use crate::shown_url::{hidden_pieces, shown_url};
+use crate::source_url::{kind, speaks_tls};
+use crate::tls::TlsTrust;
 
 /// What the operator wants of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub struct Definition {
     pub should_record: bool,
     /// The pause before every new attempt in seconds, in place of the back-off.
     pub restart_interval_secs: Option<u64>,
+    /// Whether it is connected only while somebody watches, or it is recorded.
+    #[serde(default)]
+    pub on_demand: bool,
 }
 
 /// One way to reach the camera. Its `Debug` shows no secret.
@@ -32,16 +38,19 @@ pub struct Definition {
 pub struct InputDefinition {
     /// The operator's name for it.
     pub label: String,
-    /// Without user info; its query may hold secrets.
+    /// Without user info; its path and its query may hold secrets.
     pub url: Url,
-    /// For Basic and Digest.
+    /// For Basic and Digest, or what its protocol has.
     pub username: Option<Secret>,
-    /// For Basic and Digest.
+    /// The same.
     pub password: Option<Secret>,
     /// Lower is tried first.
     pub priority: i64,
     /// Which transport to ask for.
     pub transport: Transport,
+    /// Who vouches for its certificate, where we speak TLS with it.
+    #[serde(default)]
+    pub tls: TlsTrust,
 }
 
 /// Which transport a camera is asked for.
@@ -64,17 +73,17 @@ pub struct Secret(pub String);
 
 impl Definition {
     /// What a shard's source is made from.
-    pub fn source_config(&self, timeouts: SourceTimeouts) -> SourceConfig {
+    pub fn source_config(&self, settings: &SourceSettings) -> SourceConfig {
         SourceConfig {
             inputs: self.inputs.iter().map(InputDefinition::input).collect(),
             restart_interval: self.restart_interval_secs.map(Duration::from_secs),
-            connect_timeout: timeouts.connect,
-            reply_timeout: timeouts.reply,
-            silence_timeout: timeouts.silence,
-            return_after: Duration::from_secs(10),
-            on_demand: None,
-            bits_per_second_max: 200_000_000,
-            denied: Vec::new(),
+            connect_timeout: settings.connect,
+            reply_timeout: settings.reply,
+            silence_timeout: settings.silence,
+            return_after: settings.return_after,
+            on_demand: self.on_demand.then_some(settings.on_demand_idle),
+            bits_per_second_max: settings.bits_per_second_max,
+            denied: settings.reach.denied.clone(),
         }
     }
 
@@ -89,9 +98,19 @@ impl Definition {
 }
 
 impl InputDefinition {
+    /// Who speaks with it.
+    pub fn kind(&self) -> InputKind {
+        kind(&self.url)
+    }
+
+    /// Whether we speak TLS with it.
+    pub fn speaks_tls(&self) -> bool {
+        speaks_tls(&self.url)
+    }
+
     fn input(&self) -> Input {
         Input {
-            kind: InputKind::Rtsp,
+            kind: self.kind(),
             label: self.label.clone(),
             url: self.url.clone(),
             credentials: self.credentials(),
@@ -100,7 +119,8 @@ impl InputDefinition {
         }
     }
 
-    fn credentials(&self) -> Option<Credentials> {
+    /// Its user info.
+    pub fn credentials(&self) -> Option<Credentials> {
         if self.username.is_none() && self.password.is_none() {
             return None;
         }
@@ -110,7 +130,11 @@ impl InputDefinition {
     }
 
     fn secrets(&self) -> impl Iterator<Item = String> {
-        self.password.iter().map(|secret| secret.0.clone()).chain(hidden_pieces(&self.url))
+        let passwords = self.password.iter().flat_map(|Secret(password)| {
+            // As it stands in a URL, which a library's sentence may repeat.
+            [password.clone(), utf8_percent_encode(password, NON_ALPHANUMERIC).to_string()]
+        });
+        passwords.chain(hidden_pieces(&self.url))
     }
 }
 
@@ -145,8 +169,14 @@ pub(crate) mod tests {
             password: Some(Secret("s3cret".into())),
             priority: 0,
             transport: Transport::Tcp,
+            tls: TlsTrust::System,
         };
-        Definition { inputs: vec![input], should_record: true, restart_interval_secs: Some(5) }
+        Definition {
+            inputs: vec![input],
+            should_record: true,
+            restart_interval_secs: Some(5),
+            on_demand: false,
+        }
     }
 
     #[test]
@@ -154,6 +184,14 @@ pub(crate) mod tests {
         let definition = definition("rtsp://cam/live?token=abcd");
         let json = serde_json::to_string(&definition).unwrap();
         assert_eq!(serde_json::from_str::<Definition>(&json).unwrap(), definition);
+    }
+
+    #[test]
+    fn what_an_older_version_stored_is_read() {
+        let json = r#"{"inputs":[{"label":"main","url":"rtsp://cam/live?token=abcd","username":"admin",
+            "password":"s3cret","priority":0,"transport":"tcp"}],"should_record":true,"restart_interval_secs":5}"#;
+        let read: Definition = serde_json::from_str(json).unwrap();
+        assert_eq!(read, definition("rtsp://cam/live?token=abcd"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use lanecast::http::{ServerLimits, bind, router, serve};
 use lanecast::shards::Shard;
 use lanecast::source_id::SourceId;
 use lanecast::store::Store;
+use lanecast::tls::TlsTrust;
 use lanecast::webrtc::{Listening, WebRtc, follow_stun_server, serve_ice_tcp};
 use lanecast_shard::{DataPlane, Events, StartError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -110,7 +111,7 @@ async fn serve_until_told(config: &Config) -> anyhow::Result<Ended> {
     let shards: Vec<Shard> = data_plane.shards().iter().map(Shard::from).collect();
     let ice_tcp = bind_ice_tcp(config, udp_bind)?;
     let webrtc = webrtc(config, &data_plane, udp_bind, ice_tcp.as_ref())?;
-    let control = ControlPlane::new(limits(config), config.source, shards, store, catalog, webrtc);
+    let control = ControlPlane::new(limits(config), config.source.clone(), shards, store, catalog, webrtc);
     let mut event_task = tokio::spawn(take_events(control.clone(), events));
     control
         .restore(streams)
@@ -230,9 +231,14 @@ async fn start_demo(
             password: None,
             priority: 0,
             transport: Transport::Auto,
+            tls: TlsTrust::System,
         };
-        let definition =
-            Definition { inputs: vec![input], should_record: false, restart_interval_secs: None };
+        let definition = Definition {
+            inputs: vec![input],
+            should_record: false,
+            restart_interval_secs: None,
+            on_demand: false,
+        };
         let added = control.add_unstored(SourceId::Text((*name).into()), definition).await;
         match added {
             Ok(true) => {}

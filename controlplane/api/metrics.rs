@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
-use lanecast_shard::{ShardStatistics, StreamId, StreamStatistics};
+use lanecast_shard::{ShardStatistics, SlateStatus, StreamId, StreamStatistics};
 
 use crate::api::{RecordingState, State as StreamState};
 use crate::catalog::Summary;
@@ -37,6 +37,7 @@ fn render(
     page.webrtc(registry, counters);
     page.shards(statistics);
     page.states(registry);
+    page.inputs(registry);
     page.streams(registry, statistics);
     page.recordings(registry, recordings);
     page.0
@@ -106,6 +107,24 @@ impl Page {
                 );
                 self.sample("lanecast_stream_state", &labels, u8::from(state == now));
             }
+        }
+    }
+
+    fn inputs(&mut self, registry: &Registry) {
+        let name = "lanecast_stream_active_input";
+        self.head(name, "gauge", "1 for the input in use: that gives pictures, or is being tried.");
+        for (_, stream) in registry.streams() {
+            let inputs = &stream.definition.inputs;
+            if let Some(input) = stream.status.active_input.and_then(|index| inputs.get(index)) {
+                let labels = [label("source_id", &stream.source_id), label("label", &input.label)];
+                self.sample(name, &labels.join(","), 1);
+            }
+        }
+        let name = "lanecast_stream_slate_shown";
+        self.head(name, "gauge", "1 while viewers get the offline picture.");
+        for (_, stream) in registry.streams() {
+            let shown = matches!(stream.status.slate, SlateStatus::Shown { .. });
+            self.sample(name, &label("source_id", &stream.source_id), u8::from(shown));
         }
     }
 
@@ -217,6 +236,21 @@ const STREAM_METRICS: &[Metric<StreamStatistics>] = &[
     ("lanecast_stream_reconnects_total", "counter", "Connection attempts after the first.", |s| {
         s.reconnects as f64
     }),
+    ("lanecast_stream_failovers_total", "counter", "Changes from one input to another.", |s| {
+        s.failovers as f64
+    }),
+    (
+        "lanecast_stream_slate_access_units_total",
+        "counter",
+        "Access units of the offline picture.",
+        |s| s.slate_access_units as f64,
+    ),
+    (
+        "lanecast_stream_on_demand_start_seconds",
+        "gauge",
+        "From a first viewer's wish to its first picture, the last time; NaN where there was none.",
+        |s| s.on_demand_start_ms.map_or(f64::NAN, |ms| ms as f64 / 1e3),
+    ),
     ("lanecast_stream_viewers", "gauge", "Viewers now.", |s| s.viewers as f64),
     ("lanecast_stream_gop_cache_bytes", "gauge", "Bytes in the GOP cache.", |s| s.gop_cache_bytes as f64),
     ("lanecast_stream_dvr_viewers", "gauge", "Viewers that play recordings.", |s| s.dvr_viewers as f64),

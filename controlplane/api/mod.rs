@@ -15,5 +15,7 @@ pub mod whep;
 pub mod wsc_rtp;
 
 pub use session_statistics::{SessionStatisticsView, WebRtcStatisticsView};
-pub use stream_body::{CreateStream, InputBody, PatchStream};
-pub use stream_view::{ActiveInput, InputView, RecordingState, RecordingView, State, StreamView};
+pub use stream_body::{ChangedInput, CreateStream, Draft, InputBody, PatchStream};
+pub use stream_view::{
+    ActiveInput, InputView, RecordingState, RecordingView, SlateState, SlateView, State, StreamView,
+};

@@ -11,13 +11,16 @@ use crate::definition::{Definition, InputDefinition, Secret, Transport};
 use crate::http::ApiError;
 use crate::shown_url::shown_url;
 use crate::source_id::{SourceId, is_printable};
+use crate::source_url::{self, speaks_tls};
+use crate::tls::TlsTrust;
 
 /// A new stream. Either `rtsp_url` (revision 1) or `rtsp_inputs` (revision 2); with both, `rtsp_inputs` counts.
 #[derive(Deserialize, ToSchema)]
 pub struct CreateStream {
     /// The operator's name for it; comes back as it was given. A number and a string of the same text are duplicates.
     pub source_id: SourceId,
-    /// The camera. User info in it takes the place of `username` and `password`.
+    /// The camera: `rtsp` or `rtsps`; `rtmp`, `rtmps`, `srt`, `http`, `https`, `udp`, `file`, and RTSP with `?via=ffmpeg`,
+    /// by FFmpeg. User info in it takes the place of `username` and `password`.
     #[schema(example = "rtsp://192.168.1.20:554/stream1")]
     pub rtsp_url: Option<String>,
     /// Ways to reach the camera, at most 16.
@@ -32,10 +35,14 @@ pub struct CreateStream {
     pub restart_interval_secs: Option<u64>,
     /// For every input that does not say its own.
     pub transport: Option<Transport>,
+    /// Connect only while somebody watches, or it is recorded.
+    pub on_demand: Option<bool>,
+    /// For every `rtsps` input that does not say its own: who vouches for the camera's certificate.
+    pub tls: Option<TlsTrust>,
 }
 
 /// One way to reach the camera.
-#[derive(Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 pub struct InputBody {
     /// The operator's name for it, at most 128 bytes.
     pub label: String,
@@ -45,6 +52,10 @@ pub struct InputBody {
     pub priority: i64,
     /// Which transport to ask for.
     pub transport: Option<Transport>,
+    /// Of `rtsps`: who vouches for the camera's certificate; `null`: the authorities that the system trusts.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<TlsTrust>)]
+    pub tls: Option<Option<TlsTrust>>,
 }
 
 /// What to change; what is absent stays.
@@ -54,8 +65,8 @@ pub struct PatchStream {
     pub source_id: Option<SourceId>,
     /// Replaces all inputs by this one.
     pub rtsp_url: Option<String>,
-    /// Replaces all inputs. An input without user info keeps the credentials of a present input on the same host;
-    /// one whose URL reads as the server shows it keeps the secrets of its query too.
+    /// Replaces all inputs. An input without user info keeps the credentials of a present input on the same host, and
+    /// its `tls`; one whose URL reads as the server shows it keeps the secrets of its path and its query too.
     pub rtsp_inputs: Option<Vec<InputBody>>,
     /// For every input without user info in a URL of this body; `null` clears it.
     #[serde(default, deserialize_with = "present")]
@@ -73,6 +84,32 @@ pub struct PatchStream {
     pub restart_interval_secs: Option<Option<u64>>,
     /// For every input that does not say its own in this body.
     pub transport: Option<Transport>,
+    /// Connect only while somebody watches, or it is recorded.
+    pub on_demand: Option<bool>,
+    /// For every `rtsps` input that does not say its own in this body; `null`: the authorities that the system trusts.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<TlsTrust>)]
+    pub tls: Option<Option<TlsTrust>>,
+}
+
+/// A body that fits together. Where its inputs lead is still to be checked.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What is wanted.
+    pub definition: Definition,
+    /// The inputs that the body changes: their places in the definition, and what the body calls them.
+    pub changed: Vec<ChangedInput>,
+}
+
+/// An input that a body changes.
+#[derive(Clone, Debug)]
+pub struct ChangedInput {
+    /// Its place in the definition.
+    pub index: usize,
+    /// The field of its URL.
+    pub url_field: String,
+    /// The field that says whom it trusts.
+    pub tls_field: String,
 }
 
 /// A text of a request that must not be shown, so it has no `Debug`; neither have the bodies that hold one.
@@ -82,7 +119,7 @@ pub struct Hidden(String);
 
 impl CreateStream {
     /// Checks everything; the first fault is the error.
-    pub fn into_definition(self) -> Result<(SourceId, Definition), ApiError> {
+    pub fn into_draft(self) -> Result<(SourceId, Draft), ApiError> {
         if let Some(fault) = self.source_id.fault() {
             return Err(ApiError::invalid_value("source_id", fault));
         }
@@ -94,26 +131,29 @@ impl CreateStream {
             input.username.clone_from(&username);
             input.password.clone_from(&password);
         }
+        trust(&mut inputs, self.tls.map(Some))?;
+        let changed = changed(&inputs);
         let definition = Definition {
             inputs: inputs.into_iter().map(|input| input.define(self.transport)).collect(),
             should_record: self.should_record.unwrap_or(false),
             restart_interval_secs: interval(self.restart_interval_secs)?,
+            on_demand: self.on_demand.unwrap_or(false),
         };
-        Ok((self.source_id, definition))
+        Ok((self.source_id, Draft { definition, changed }))
     }
 }
 
 impl PatchStream {
     /// What is wanted once this is applied to what was wanted.
-    pub fn apply(self, source_id: &SourceId, before: &Definition) -> Result<Definition, ApiError> {
-        if self.source_id.is_some_and(|new| new.to_string() != source_id.to_string()) {
+    pub fn apply(&self, source_id: &SourceId, before: &Definition) -> Result<Draft, ApiError> {
+        if self.source_id.as_ref().is_some_and(|new| new.to_string() != source_id.to_string()) {
             return Err(ApiError::invalid_value("source_id", "cannot be changed"));
         }
-        let username = self.username.map(|name| credential("username", name)).transpose()?;
-        let password = self.password.map(|word| credential("password", word)).transpose()?;
-        let mut inputs = match read_inputs(self.rtsp_url, self.rtsp_inputs)? {
+        let username = self.username.clone().map(|name| credential("username", name)).transpose()?;
+        let password = self.password.clone().map(|word| credential("password", word)).transpose()?;
+        let mut inputs = match read_inputs(self.rtsp_url.clone(), self.rtsp_inputs.clone())? {
             Some(mut inputs) => {
-                inputs.iter_mut().for_each(|input| input.inherit(&before.inputs));
+                inherit(&mut inputs, &before.inputs);
                 inputs
             }
             None => before.inputs.iter().map(|input| CheckedInput::present(input, self.transport)).collect(),
@@ -126,19 +166,25 @@ impl PatchStream {
                 input.password.clone_from(password);
             }
         }
-        Ok(Definition {
+        trust(&mut inputs, self.tls.clone())?;
+        let changed = changed(&inputs);
+        let definition = Definition {
             inputs: inputs.into_iter().map(|input| input.define(self.transport)).collect(),
             should_record: self.should_record.unwrap_or(before.should_record),
             restart_interval_secs: match self.restart_interval_secs {
                 Some(seconds) => interval(seconds)?,
                 None => before.restart_interval_secs,
             },
-        })
+            on_demand: self.on_demand.unwrap_or(before.on_demand),
+        };
+        Ok(Draft { definition, changed })
     }
 }
 
 /// An input whose URL is read, before it has its defaults.
 struct CheckedInput {
+    /// What the body calls its URL; `None`: the body does not mention it.
+    field: Option<String>,
     label: String,
     url: Url,
     username: Option<Secret>,
@@ -146,19 +192,48 @@ struct CheckedInput {
     has_own_credentials: bool,
     priority: i64,
     transport: Option<Transport>,
+    /// What the body says of it, or what it was.
+    tls: Option<TlsTrust>,
+    /// The field that says it.
+    tls_field: Option<String>,
 }
 
 impl CheckedInput {
     fn read(field: &str, label: String, url: &str, priority: i64) -> Result<Self, ApiError> {
-        let mut url = camera_url(field, url)?;
+        let mut url = source_url::read(field, url)?;
         let has_own_credentials = !url.username().is_empty() || url.password().is_some();
         let (username, password) = take_user_info(field, &mut url)?;
-        Ok(Self { label, url, username, password, has_own_credentials, priority, transport: None })
+        Ok(Self {
+            field: Some(field.to_owned()),
+            label,
+            url,
+            username,
+            password,
+            has_own_credentials,
+            priority,
+            transport: None,
+            tls: None,
+            tls_field: None,
+        })
+    }
+
+    /// Takes what an entry of a list says beside its URL.
+    fn with(mut self, field: String, body: InputExtras) -> Result<Self, ApiError> {
+        self.transport = body.transport;
+        if let Some(tls) = body.tls {
+            if tls.as_ref().is_some_and(|tls| *tls != TlsTrust::System) && !speaks_tls(&self.url) {
+                return Err(ApiError::invalid_value(&field, NO_TLS));
+            }
+            self.tls = Some(tls.unwrap_or_default());
+            self.tls_field = Some(field);
+        }
+        Ok(self)
     }
 
     /// An input that the body does not mention.
     fn present(input: &InputDefinition, transport: Option<Transport>) -> Self {
         Self {
+            field: None,
             label: input.label.clone(),
             url: input.url.clone(),
             username: input.username.clone(),
@@ -166,18 +241,24 @@ impl CheckedInput {
             has_own_credentials: false,
             priority: input.priority,
             transport: transport.or(Some(input.transport)),
+            tls: Some(input.tls.clone()),
+            tls_field: None,
         }
     }
 
     /// Views show no secret, so an input that comes back as it was shown keeps its own. Credentials otherwise
     /// stay with their host: who may only change a URL must not be able to send them elsewhere.
-    fn inherit(&mut self, present: &[InputDefinition]) {
+    fn inherit(&mut self, same: Option<&InputDefinition>, present: &[InputDefinition]) {
+        let is_same_host =
+            |input: &&InputDefinition| self.url.has_host() && input.url.host_str() == self.url.host_str();
+        let same_host = || present.iter().find(is_same_host);
+        let Some(source) = same.or_else(same_host) else { return };
+        if self.tls.is_none() && source.speaks_tls() && speaks_tls(&self.url) {
+            self.tls = Some(source.tls.clone());
+        }
         if self.has_own_credentials {
             return;
         }
-        let same = present.iter().find(|input| shown_url(&input.url) == self.url.as_str());
-        let same_host = || present.iter().find(|input| input.url.host_str() == self.url.host_str());
-        let Some(source) = same.or_else(same_host) else { return };
         self.username.clone_from(&source.username);
         self.password.clone_from(&source.password);
         if let Some(same) = same {
@@ -194,8 +275,56 @@ impl CheckedInput {
             password: self.password,
             priority: self.priority,
             transport: self.transport.or(transport).unwrap_or_default(),
+            tls: self.tls.unwrap_or_default(),
         }
     }
+}
+
+/// What an entry of a list says beside its URL.
+struct InputExtras {
+    transport: Option<Transport>,
+    tls: Option<Option<TlsTrust>>,
+}
+
+/// Each input of a body finds what it was. Several may be shown alike, being different in what is hidden: then the label
+/// tells, else their order; none is found twice.
+fn inherit(inputs: &mut [CheckedInput], present: &[InputDefinition]) {
+    let mut left: Vec<&InputDefinition> = present.iter().collect();
+    let mut found: Vec<Option<&InputDefinition>> = vec![None; inputs.len()];
+    for by_label in [true, false] {
+        for (input, found) in inputs.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            let is_same = |present: &&InputDefinition| {
+                shown_url(&present.url) == input.url.as_str() && (!by_label || present.label == input.label)
+            };
+            *found = left.iter().position(is_same).map(|position| left.remove(position));
+        }
+    }
+    for (input, same) in inputs.iter_mut().zip(found) {
+        input.inherit(same, present);
+    }
+}
+
+/// Gives a body's `tls` to the inputs that it is for.
+fn trust(inputs: &mut [CheckedInput], tls: Option<Option<TlsTrust>>) -> Result<(), ApiError> {
+    let Some(tls) = tls else { return Ok(()) };
+    let tls = tls.unwrap_or_default();
+    if tls != TlsTrust::System && !inputs.iter().any(|input| speaks_tls(&input.url)) {
+        return Err(ApiError::invalid_value("tls", NO_TLS));
+    }
+    for input in inputs.iter_mut().filter(|input| input.tls_field.is_none() && speaks_tls(&input.url)) {
+        input.tls = Some(tls.clone());
+        input.tls_field = Some("tls".to_owned());
+    }
+    Ok(())
+}
+
+fn changed(inputs: &[CheckedInput]) -> Vec<ChangedInput> {
+    let changed = inputs.iter().enumerate().filter_map(|(index, input)| {
+        let url_field = input.field.clone().or_else(|| input.tls_field.clone())?;
+        let tls_field = input.tls_field.clone().unwrap_or_else(|| url_field.clone());
+        Some(ChangedInput { index, url_field, tls_field })
+    });
+    changed.collect()
 }
 
 /// The inputs of a body, best first; `None` if it names none.
@@ -221,35 +350,12 @@ fn read_list(bodies: Vec<InputBody>) -> Result<Vec<CheckedInput>, ApiError> {
     for (index, body) in bodies.into_iter().enumerate() {
         check_text(&format!("rtsp_inputs[{index}].label"), &body.label, LABEL_BYTES_MAX)?;
         let field = format!("rtsp_inputs[{index}].url");
-        let mut input = CheckedInput::read(&field, body.label, &body.url, body.priority)?;
-        input.transport = body.transport;
-        inputs.push(input);
+        let input = CheckedInput::read(&field, body.label, &body.url, body.priority)?;
+        let extras = InputExtras { transport: body.transport, tls: body.tls };
+        inputs.push(input.with(format!("rtsp_inputs[{index}].tls"), extras)?);
     }
     inputs.sort_by_key(|input| input.priority);
     Ok(inputs)
-}
-
-/// A URL that a source can try: `rtsp`, with a host.
-fn camera_url(field: &str, text: &str) -> Result<Url, ApiError> {
-    if text.len() > URL_BYTES_MAX {
-        return Err(ApiError::invalid_url(field, format!("it is longer than {URL_BYTES_MAX} bytes")));
-    }
-    let mut url = Url::parse(text.trim()).map_err(|error| ApiError::invalid_url(field, error))?;
-    if url.scheme() != "rtsp" {
-        return Err(ApiError::unsupported_scheme(field, url.scheme()));
-    }
-    let host = url.host_str().unwrap_or_default();
-    if host.is_empty() {
-        return Err(ApiError::invalid_url(field, "it has no host"));
-    }
-    if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':')) {
-        return Err(ApiError::invalid_url(field, "its host is neither an address nor a name"));
-    }
-    if url.port() == Some(0) {
-        return Err(ApiError::invalid_url(field, "its port is 0"));
-    }
-    url.set_fragment(None);
-    Ok(url)
 }
 
 /// Moves user info out of the URL, percent-decoded.
@@ -266,7 +372,7 @@ fn take_user_info(field: &str, url: &mut Url) -> Result<(Option<Secret>, Option<
     for text in [&username, &password].into_iter().flatten() {
         check_text(&format!("the user info of {field}"), text, CREDENTIAL_BYTES_MAX)?;
     }
-    // Both fail only without a host, and there is one.
+    // Both fail only without a host, and then there was nothing.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Ok((username.map(Secret), password.map(Secret)))
@@ -309,8 +415,8 @@ const LABEL: &str = "main";
 const LABEL_BYTES_MAX: usize = 128;
 /// More ways to one camera than any site has.
 const INPUTS_MAX: usize = 16;
-/// RTSP servers cut request lines off at 4 KiB and less.
-const URL_BYTES_MAX: usize = 2048;
+/// Why a `tls` is refused.
+const NO_TLS: &str = "is for rtsps URLs without via=ffmpeg only";
 const CREDENTIAL_BYTES_MAX: usize = 256;
 /// From "at once" to once a day.
 const INTERVAL_SECONDS: RangeInclusive<u64> = 1..=86_400;
@@ -321,7 +427,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn create(body: Value) -> Result<(SourceId, Definition), ApiError> {
-        serde_json::from_value::<CreateStream>(body).unwrap().into_definition()
+        let (source_id, draft) = serde_json::from_value::<CreateStream>(body).unwrap().into_draft()?;
+        Ok((source_id, draft.definition))
     }
 
     fn define(body: Value) -> Definition {
@@ -329,7 +436,8 @@ mod tests {
     }
 
     fn patch(before: &Definition, body: Value) -> Result<Definition, ApiError> {
-        serde_json::from_value::<PatchStream>(body).unwrap().apply(&SourceId::Number(7), before)
+        let patch = serde_json::from_value::<PatchStream>(body).unwrap();
+        patch.apply(&SourceId::Number(7), before).map(|draft| draft.definition)
     }
 
     fn credentials(input: &InputDefinition) -> (Option<&str>, Option<&str>) {
@@ -370,37 +478,8 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_no_camera_has_are_refused() {
-        for url in [
-            "",
-            "cam",
-            "192.168.1.5/live",
-            "rtsp:",
-            "rtsp:///live",
-            "rtsp://",
-            "rtsp://:554/",
-            "rtsp://cam:0/",
-            "rtsp://cam:99999/",
-            "rtsp://a b/",
-            "rtsp://b%C3%BCro/",
-            "rtsp://u:p#w@cam/",
-            "rtsp://%ff:x@cam/",
-        ] {
-            assert_eq!(with_url(url).unwrap_err().code(), "invalid_url", "{url}");
-        }
-        let long = format!("rtsp://cam/{}", "x".repeat(URL_BYTES_MAX));
-        assert_eq!(with_url(&long).unwrap_err().code(), "invalid_url");
-        for url in ["rtsp://10.0.0.1", "rtsp://[::1]:8554/x", "RTSP://Cam_1.local/x", " rtsp://cam/ "] {
-            assert!(with_url(url).is_ok(), "{url}");
-        }
-    }
-
-    #[test]
-    fn only_rtsp_is_spoken() {
-        for url in ["rtsps://cam/", "http://cam/", "file:///etc/passwd", "rtmp://cam/x"] {
-            let error = with_url(url).unwrap_err();
-            assert_eq!((error.status().as_u16(), error.code()), (422, "unsupported_scheme"), "{url}");
-        }
+    fn user_info_is_text() {
+        assert_eq!(with_url("rtsp://%ff:x@cam/").unwrap_err().code(), "invalid_url");
     }
 
     #[test]
@@ -473,5 +552,85 @@ mod tests {
         assert_eq!(credentials(&moved("rtsp://cam:8554/other")), (Some("u"), Some("p")));
         assert_eq!(credentials(&moved("rtsp://elsewhere/live")), (None, None));
         assert_eq!(credentials(&moved("rtsp://new:word@cam/live")), (Some("new"), Some("word")));
+    }
+
+    fn tls(definition: &Definition) -> Vec<TlsTrust> {
+        definition.inputs.iter().map(|input| input.tls.clone()).collect()
+    }
+
+    #[test]
+    fn trust_is_said_of_all_or_of_one() {
+        let ca = TlsTrust::CaFile("/etc/ca.pem".into());
+        let one = define(json!({"source_id": 7, "rtsp_url": "rtsps://cam/", "tls": {"insecure": true}}));
+        assert_eq!(tls(&one), [TlsTrust::Insecure]);
+        let inputs = json!([
+            {"label": "a", "url": "rtsps://a/", "priority": 0, "tls": {"ca_file": "/etc/ca.pem"}},
+            {"label": "b", "url": "rtsps://b/", "priority": 1, "tls": null},
+            {"label": "c", "url": "rtsps://c/", "priority": 2},
+            {"label": "d", "url": "rtsp://d/", "priority": 3, "tls": null},
+        ]);
+        let several = json!({"source_id": 7, "rtsp_inputs": inputs, "tls": {"insecure": true}});
+        let expected = [ca, TlsTrust::System, TlsTrust::Insecure, TlsTrust::System];
+        assert_eq!(tls(&define(several)), expected);
+        let stream = create(json!({"source_id": 7, "rtsp_url": "rtsp://cam/", "tls": {"insecure": true}}));
+        assert!(stream.unwrap_err().reason().starts_with("tls is for rtsps"));
+        let input = json!([{"label": "a", "url": "rtsp://a/", "priority": 0, "tls": {"insecure": true}}]);
+        let input = create(json!({"source_id": 7, "rtsp_inputs": input})).unwrap_err();
+        assert_eq!(input.status().as_u16(), 422);
+        assert!(input.reason().starts_with("rtsp_inputs[0].tls is for rtsps"), "{}", input.reason());
+    }
+
+    #[test]
+    fn a_patch_keeps_trust_and_demand() {
+        let body = json!({"source_id": 7, "rtsp_url": "rtsps://cam/live?token=abcd", "tls": {"insecure": true},
+            "on_demand": true});
+        let before = define(body);
+        assert_eq!(patch(&before, json!({})).unwrap(), before);
+        assert!(patch(&before, json!({"should_record": true})).unwrap().on_demand);
+        assert!(!patch(&before, json!({"on_demand": false})).unwrap().on_demand);
+        let shown = json!({"label": "main", "url": "rtsps://cam/live", "priority": 0});
+        assert_eq!(patch(&before, json!({"rtsp_inputs": [shown]})).unwrap().inputs, before.inputs);
+        let trust = |body: Value| tls(&patch(&before, body).unwrap());
+        assert_eq!(trust(json!({"rtsp_url": "rtsps://cam/other"})), [TlsTrust::Insecure]);
+        assert_eq!(trust(json!({"rtsp_url": "rtsps://u:p@cam/other"})), [TlsTrust::Insecure]);
+        assert_eq!(trust(json!({"rtsp_url": "rtsps://elsewhere/"})), [TlsTrust::System]);
+        assert_eq!(trust(json!({"rtsp_url": "rtsp://cam/"})), [TlsTrust::System]);
+        assert_eq!(trust(json!({"tls": null})), [TlsTrust::System]);
+        let nulled = json!({"label": "main", "url": "rtsps://cam/live", "priority": 0, "tls": null});
+        assert_eq!(trust(json!({"rtsp_inputs": [nulled]})), [TlsTrust::System]);
+    }
+
+    #[cfg(feature = "ffmpeg")]
+    #[test]
+    fn inputs_that_are_shown_alike_keep_their_own_keys() {
+        let input = |label: &str, url: &str, priority: i64| json!({"label": label, "url": url, "priority": priority});
+        let inputs = [input("a", "rtmp://h/live/keyA", 0), input("b", "rtmp://h/live/keyB", 1)];
+        let before = define(json!({"source_id": 7, "rtsp_inputs": inputs}));
+        let urls = |labels: [&str; 2]| {
+            let shown = [input(labels[0], "rtmp://h/live/***", 0), input(labels[1], "rtmp://h/live/***", 1)];
+            let after = patch(&before, json!({"rtsp_inputs": shown})).unwrap();
+            after.inputs.iter().map(|input| input.url.path().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(urls(["a", "b"]), ["/live/keyA", "/live/keyB"]);
+        assert_eq!(urls(["b", "a"]), ["/live/keyB", "/live/keyA"]);
+        assert_eq!(urls(["new", "a"]), ["/live/keyB", "/live/keyA"]);
+        assert_eq!(urls(["x", "y"]), ["/live/keyA", "/live/keyB"]);
+    }
+
+    #[test]
+    fn a_draft_names_the_fields_of_its_inputs() {
+        let input = |url: &str, priority: i64| json!({"label": "x", "url": url, "priority": priority});
+        let body = json!({"source_id": 7, "rtsp_inputs": [input("rtsps://b/", 1), input("rtsp://a/", 0)]});
+        let (_, draft) = serde_json::from_value::<CreateStream>(body).unwrap().into_draft().unwrap();
+        let fields: Vec<_> =
+            draft.changed.iter().map(|input| (input.index, input.url_field.as_str())).collect();
+        assert_eq!(fields, [(0, "rtsp_inputs[1].url"), (1, "rtsp_inputs[0].url")]);
+        let patch = |body: Value| {
+            let patch = serde_json::from_value::<PatchStream>(body).unwrap();
+            patch.apply(&SourceId::Number(7), &draft.definition).unwrap().changed
+        };
+        assert!(patch(json!({"should_record": true})).is_empty());
+        let [input] = patch(json!({"tls": {"insecure": true}})).try_into().unwrap();
+        assert_eq!((input.index, input.tls_field.as_str()), (1, "tls"));
     }
 }

@@ -2,7 +2,7 @@
 
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
-use lanecast_shard::{RecorderStatistics, RecordingStatus, StreamId};
+use lanecast_shard::{RecorderStatistics, RecordingStatus, SlateStatus, StreamId, StreamStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use crate::recording::RecorderCounters;
 use crate::registry::{Registry, Stream};
 use crate::shown_url::shown_url;
 use crate::source_id::SourceId;
+use crate::tls::TlsTrust;
 
 /// A stream, as wanted and as it is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -28,12 +29,16 @@ pub struct StreamView {
     pub should_record: bool,
     /// Pause before every new attempt in seconds; `null`: it grows from attempt to attempt.
     pub restart_interval_secs: Option<u64>,
+    /// Whether it is connected only while somebody watches, or it is recorded.
+    pub on_demand: bool,
     /// How it is.
     pub state: State,
     /// Why, for an operator.
     pub state_reason: Option<String>,
-    /// The input in use.
+    /// The input in use: that gives pictures, or is being tried.
     pub active_input: Option<ActiveInput>,
+    /// Whether viewers get the offline picture.
+    pub slate: SlateView,
     /// `H264` or `H265`, once known.
     pub codec: Option<&'static str>,
     /// Picture width in pixels, once known.
@@ -63,6 +68,42 @@ pub struct InputView {
     pub priority: i64,
     /// Which transport is asked for.
     pub transport: Transport,
+    /// Who vouches for its certificate; `null`: the authorities that the system trusts, or it speaks no TLS with us.
+    pub tls: Option<TlsTrust>,
+}
+
+/// Whether viewers get the offline picture.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SlateView {
+    /// Whether they do.
+    pub state: SlateState,
+    /// Since when there are no pictures, in Unix milliseconds, while it is shown.
+    pub since: Option<i64>,
+    /// Why it cannot be shown.
+    pub reason: Option<String>,
+}
+
+/// Whether viewers get the offline picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlateState {
+    /// They get the camera's pictures, or nothing is due yet.
+    Off,
+    /// They do.
+    Shown,
+    /// It is due and cannot be made.
+    Failed,
+}
+
+impl From<&SlateStatus> for SlateView {
+    fn from(status: &SlateStatus) -> Self {
+        let (state, since, reason) = match status {
+            SlateStatus::Off => (SlateState::Off, None, None),
+            SlateStatus::Shown { since_unix_ms } => (SlateState::Shown, Some(*since_unix_ms), None),
+            SlateStatus::Failed(reason) => (SlateState::Failed, None, Some(reason.clone())),
+        };
+        Self { state, since, reason }
+    }
 }
 
 /// The input in use, as `active_source` of the WebSocket's `init` has it.
@@ -201,10 +242,10 @@ impl StreamView {
             rtsp_url: inputs.first().map_or_else(String::new, |input| input.url.clone()),
             should_record: stream.definition.should_record,
             restart_interval_secs: stream.definition.restart_interval_secs,
+            on_demand: stream.definition.on_demand,
             state: status.state.into(),
-            state_reason: status.reason.clone().or_else(|| {
-                fault_of(&status.recording).map(|reason| format!("the recording fails: {reason}"))
-            }),
+            state_reason: status.reason.clone().or_else(|| fault(status)),
+            slate: (&status.slate).into(),
             active_input: active.map(ActiveInput::from),
             codec: status.codec.map(Codec::rtpmap_name),
             width: status.width,
@@ -219,6 +260,14 @@ impl StreamView {
     }
 }
 
+/// What else is wrong with a stream, where nothing is with its source.
+fn fault(status: &StreamStatus) -> Option<String> {
+    if let SlateStatus::Failed(reason) = &status.slate {
+        return Some(reason.clone());
+    }
+    fault_of(&status.recording).map(|reason| format!("the recording fails: {reason}"))
+}
+
 impl From<&InputDefinition> for InputView {
     fn from(input: &InputDefinition) -> Self {
         Self {
@@ -226,6 +275,7 @@ impl From<&InputDefinition> for InputView {
             url: shown_url(&input.url),
             priority: input.priority,
             transport: input.transport,
+            tls: Some(input.tls.clone()).filter(|trust| *trust != TlsTrust::System),
         }
     }
 }

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{CreateStream, PatchStream, StreamView};
 use crate::control_plane::{ControlPlane, to_the_end};
 use crate::http::{ApiError, ApiJson, ApiPath, ErrorBody};
+use crate::registry::Stream;
 
 /// All streams.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,7 +30,7 @@ pub struct StreamList {
     (status = 409, description = "duplicate_source_id", body = ErrorBody),
     (status = 413, description = "body_too_large", body = ErrorBody),
     (status = 415, description = "unsupported_media_type", body = ErrorBody),
-    (status = 422, description = "invalid_value, unsupported_scheme", body = ErrorBody),
+    (status = 422, description = "invalid_value, unsupported_scheme, denied_network, file_not_allowed, file_not_found", body = ErrorBody),
     (status = 429, description = "too_many_streams", body = ErrorBody),
     (status = 503, description = "busy", body = ErrorBody),
 ))]
@@ -37,7 +38,9 @@ pub async fn create(
     State(control): State<Arc<ControlPlane>>,
     ApiJson(body): ApiJson<CreateStream>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<StreamView>), ApiError> {
-    let (source_id, definition) = body.into_definition()?;
+    let (source_id, draft) = body.into_draft()?;
+    control.check_inputs(&draft).await?;
+    let definition = draft.definition;
     let location = format!("/streams/{}", utf8_percent_encode(&source_id.to_string(), NON_ALPHANUMERIC));
     let changed = control.clone();
     let id = to_the_end(async move { changed.create(source_id, definition).await }).await?;
@@ -78,7 +81,7 @@ pub async fn read(
         (status = 404, description = "unknown_stream", body = ErrorBody),
         (status = 413, description = "body_too_large", body = ErrorBody),
         (status = 415, description = "unsupported_media_type", body = ErrorBody),
-        (status = 422, description = "invalid_value, unsupported_scheme", body = ErrorBody),
+        (status = 422, description = "invalid_value, unsupported_scheme, denied_network, file_not_allowed, file_not_found", body = ErrorBody),
         (status = 503, description = "busy", body = ErrorBody),
 ))]
 pub async fn change(
@@ -86,9 +89,14 @@ pub async fn change(
     ApiPath(source_id): ApiPath<String>,
     ApiJson(body): ApiJson<PatchStream>,
 ) -> Result<Json<StreamView>, ApiError> {
+    let (_, stream) = control.stream(&source_id)?;
+    control.check_inputs(&body.apply(&stream.source_id, &stream.definition)?).await?;
     let changed = control.clone();
     let change = async move {
-        changed.update(&source_id, |stream| body.apply(&stream.source_id, &stream.definition)).await
+        let apply = |stream: &Stream| {
+            body.apply(&stream.source_id, &stream.definition).map(|draft| draft.definition)
+        };
+        changed.update(&source_id, apply).await
     };
     view(&control, to_the_end(change).await?).await
 }

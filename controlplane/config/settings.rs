@@ -216,6 +216,48 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "How long a camera may send no media",
     },
     Setting {
+        key: "source.return_after_seconds",
+        default: "10",
+        old_variable: None,
+        help: "How long a better input must work before it is used again in place of the one in use",
+    },
+    Setting {
+        key: "source.slate_after_seconds",
+        default: "2",
+        old_variable: None,
+        help: "Viewers get the offline picture after so long without pictures; off for never",
+    },
+    Setting {
+        key: "source.on_demand_idle_seconds",
+        default: "10",
+        old_variable: None,
+        help: "A stream on demand stays connected for so long after its last viewer",
+    },
+    Setting {
+        key: "source.max_bits_per_second",
+        default: "200000000",
+        old_variable: None,
+        help: "What an input may send; one that sends more is disconnected; 0 or off for no bound",
+    },
+    Setting {
+        key: "source.deny_networks",
+        default: "",
+        old_variable: None,
+        help: "Networks that no input may be in, like 169.254.0.0/16,10.0.0.0/8, whatever its name resolves to",
+    },
+    Setting {
+        key: "source.file_folders",
+        default: "",
+        old_variable: None,
+        help: "Folders whose files may be inputs, separated by commas; none: file URLs are refused",
+    },
+    Setting {
+        key: "source.ffmpeg_inputs_max",
+        default: "64",
+        old_variable: None,
+        help: "Inputs that FFmpeg may have open at a time, each with a thread",
+    },
+    Setting {
         key: "log.filter",
         // The DTLS library logs what strangers send, line by line.
         default: "info",

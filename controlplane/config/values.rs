@@ -4,9 +4,11 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -71,6 +73,32 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     }
 }
 
+/// Networks, or single addresses. One of IPv6 that holds IPv4 addresses in their mapped form counts as that of IPv4.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let parse = |item: &str| {
+        let net = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+        let net = net.map_err(|_| format!("holds {item:?}, which is no network like 169.254.0.0/16"))?.trunc();
+        let bits = net.prefix_len().checked_sub(MAPPED_BITS);
+        Ok(match (net.addr().to_canonical(), bits) {
+            (ip @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => IpNet::new(ip, bits).unwrap_or(net),
+            _ => net,
+        })
+    };
+    let networks: Vec<IpNet> = items(text).map(parse).collect::<Result<_, String>>()?;
+    match networks.len() <= NETWORKS_MAX {
+        true => Ok(networks),
+        false => Err(format!("holds more than {NETWORKS_MAX} networks")),
+    }
+}
+
+pub(super) fn folders(text: &str) -> Result<Vec<PathBuf>, String> {
+    let folders: Vec<PathBuf> = items(text).map(PathBuf::from).collect();
+    match folders.iter().find(|folder| !folder.is_absolute()) {
+        Some(folder) => Err(format!("holds {}, which is no absolute path", folder.display())),
+        None => Ok(folders),
+    }
+}
+
 pub(super) fn stun_server(text: &str) -> Result<Option<StunServer>, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -131,5 +159,9 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     }
 }
 
+/// Every address is held against each.
+const NETWORKS_MAX: usize = 1024;
+/// RFC 4291 section 2.5.5.2: the bits before an IPv4 address.
+const MAPPED_BITS: u8 = 96;
 /// Every viewer gets them all in its answer.
 const PUBLIC_ADDRESSES_MAX: usize = 8;

@@ -70,11 +70,22 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_url", format!("{field} is no usable URL: {reason}."))
     }
 
-    /// 422: a URL of a scheme that this server does not speak.
-    pub fn unsupported_scheme(field: &str, scheme: &str) -> Self {
+    /// 422: a URL of a scheme that this server does not speak; it speaks those of `known`.
+    pub fn unsupported_scheme(field: &str, scheme: &str, known: &str) -> Self {
         let scheme: String = scheme.chars().take(32).collect();
-        let message = format!("{field} has the scheme {scheme}; this server takes rtsp only.");
+        let message = format!("{field} has the scheme {scheme}; this server takes {known}.");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_scheme", message)
+    }
+
+    /// 422: an input that needs FFmpeg.
+    pub fn built_without_ffmpeg(field: &str, scheme: &str) -> Self {
+        let message = format!("{field} ({scheme}) needs FFmpeg, and this server was built without FFmpeg.");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_scheme", message)
+    }
+
+    /// 422: an input that must not be where it is.
+    pub fn refused_input(code: &'static str, field: &str, reason: impl Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, format!("{field} {reason}."))
     }
 
     /// 400: a query parameter has no acceptable value.

@@ -43,6 +43,7 @@ pub struct Plane {
     /// Answer no command while true.
     pub busy: bool,
     pub webrtc: HashMap<SessionId, PeerConfig>,
+    pub demanded: Vec<StreamId>,
     pub restarts: Vec<(SessionId, IceCredentials, IceCredentials)>,
     pub candidates: Vec<(SessionId, Vec<RemoteCandidate>)>,
     pub ice_tcp: Vec<(usize, AttachIceTcp)>,
@@ -472,6 +473,12 @@ fn take(index: usize, command: Command, plane: &mut Plane) -> (&'static str, Vec
             plane.resolved.push((question, addresses));
             ("resolved", Vec::new())
         }
+        Command::Demand { stream } => {
+            plane.demanded.push(stream);
+            ("demand", Vec::new())
+        }
+        // Of a shard's own workers.
+        Command::Input { .. } | Command::SlateMade { .. } => ("worker", Vec::new()),
         Command::ReadStatistics { reply } => {
             let recorder = plane.recorder;
             let counters = StreamStatistics { packets_sent: 3, recorder, ..Default::default() };

@@ -19,6 +19,7 @@ fn status(state: StreamState, reason: Option<&str>) -> StreamStatus {
         height: Some(1080),
         profile_level_id: None,
         recording: lanecast_shard::RecordingStatus::Off,
+        slate: lanecast_shard::SlateStatus::Off,
     }
 }
 

@@ -12,8 +12,15 @@ const SECRET_NAMES: [&str; 16] = [
 /// The same for names too short to look for inside others.
 const SECRET_SHORT_NAMES: [&str; 5] = ["pw", "sid", "u", "p", "uid"];
 
+/// What is named so only of SRT: access control puts a user and more into it (SRT's AccessControl.md).
+const SRT_SECRET_NAME: &str = "streamid";
+
+/// In place of a stream key.
+const HIDDEN: &str = "***";
+
 /// `url` without user info, fragment, and secrets in the query or (as in `/user=a&password=b&channel=1` of
-/// XMEye recorders) in the path. Empty for what is no URL.
+/// XMEye recorders) in the path. Empty for what is no URL. Of RTMP, `/application/key`, the key is hidden: who knows it may
+/// publish on most servers.
 pub fn public_url(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else {
         return String::new();
@@ -26,9 +33,15 @@ pub fn public_url(url: &str) -> String {
     let _ = url.set_password(None);
     url.set_fragment(None);
     let path: Vec<_> = url.path().split('/').map(|segment| without_secrets(segment, true)).collect();
-    let path = path.join("/");
+    let path = match url.scheme() {
+        "rtmp" | "rtmps" => without_stream_key(&path),
+        _ => path.join("/"),
+    };
     url.set_path(&path);
-    let query = url.query().map(|query| without_secrets(query, false)).filter(|query| !query.is_empty());
+    let mut query = url.query().map(|query| without_secrets(query, false)).filter(|query| !query.is_empty());
+    if url.scheme() == "srt" {
+        query = query.map(|query| without_streamid(&query)).filter(|query| !query.is_empty());
+    }
     url.set_query(query.as_deref());
     url.into()
 }
@@ -40,6 +53,24 @@ fn without_secrets(pairs: &str, keep_bare: bool) -> String {
         None => keep_bare,
     });
     shown.collect::<Vec<_>>().join("&")
+}
+
+/// A path's segments, the first of which is empty. An application alone is no key.
+fn without_stream_key(path: &[String]) -> String {
+    let named = path.iter().filter(|segment| !segment.is_empty()).count();
+    match path.iter().rposition(|segment| !segment.is_empty()) {
+        Some(key) if named > 1 => format!("{}/{HIDDEN}", path[..key].join("/")),
+        _ => path.join("/"),
+    }
+}
+
+fn without_streamid(query: &str) -> String {
+    let is_shown = |pair: &&str| {
+        form_urlencoded::parse(pair.as_bytes())
+            .next()
+            .is_none_or(|(name, _)| !name.trim().eq_ignore_ascii_case(SRT_SECRET_NAME))
+    };
+    query.split('&').filter(is_shown).collect::<Vec<_>>().join("&")
 }
 
 fn is_secret(pair: &str) -> bool {
@@ -89,6 +120,22 @@ mod tests {
             "rtsp://c:554/channel=1&stream=0.sdp"
         );
         assert_eq!(public_url("rtsp://c/user=admin_password=hunter2_channel=1_stream=0.sdp"), "rtsp://c/");
+    }
+
+    #[test]
+    fn a_stream_key_is_hidden() {
+        assert_eq!(public_url("rtmp://h:1935/live/abcd-efgh"), "rtmp://h:1935/live/***");
+        assert_eq!(public_url("rtmps://u:p@h/app/instance/abcd/?x=1"), "rtmps://h/app/instance/***?x=1");
+        assert_eq!(public_url("rtmp://h/live"), "rtmp://h/live");
+        assert_eq!(public_url(&public_url("rtmp://h/live/abcd")), "rtmp://h/live/***");
+    }
+
+    #[test]
+    fn the_secrets_of_srt_are_taken_out() {
+        let url = "srt://h:9000?mode=caller&StreamId=%23!::u=admin,r=cam&passphrase=hunter2hunter2&latency=200";
+        assert_eq!(public_url(url), "srt://h:9000?mode=caller&latency=200");
+        assert_eq!(public_url("srt://h:9000?streamid=x"), "srt://h:9000");
+        assert_eq!(public_url("rtsp://c/a?streamid=1"), "rtsp://c/a?streamid=1");
     }
 
     #[test]
