@@ -18,4 +18,5 @@ pub mod shards;
 pub mod shown_url;
 pub mod source_id;
 pub mod store;
+pub mod tls;
 pub mod webrtc;
