@@ -5,5 +5,6 @@ pub(crate) mod ice_tcp;
 pub(crate) mod playback;
 pub(crate) mod recording;
 pub(crate) mod scratch;
+pub(crate) mod tls;
 pub(crate) mod viewer;
 pub(crate) mod websocket;
