@@ -40,7 +40,8 @@ impl ControlPlane {
         let mut names = Vec::new();
         for changed in &draft.changed {
             let Some(input) = draft.definition.inputs.get(changed.index) else { continue };
-            let name = reach.check_host(&input.url).map_err(|refusal| refusal.of_field(&changed.url_field))?;
+            let name =
+                reach.check_host(&input.url).map_err(|refusal| refusal.of_field(&changed.url_field))?;
             names.extend(name.map(|name| (changed.url_field.clone(), name.to_owned())));
         }
         let (files, reach) = (draft.clone(), reach.clone());

@@ -51,7 +51,10 @@ impl Reach {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
             _ => None,
         };
-        self.denied.iter().find(|net| net.contains(&ip) || itself.is_some_and(|ip| net.contains(&ip))).copied()
+        self.denied
+            .iter()
+            .find(|net| net.contains(&ip) || itself.is_some_and(|ip| net.contains(&ip)))
+            .copied()
     }
 
     /// Holds the addresses of a name against the networks: one that is denied denies the name.
@@ -166,7 +169,8 @@ mod tests {
     fn an_address_is_denied_in_every_form() {
         let reach = denying(&["169.254.0.0/16", "127.0.0.0/8", "fd00::/8", "::1/128"]);
         let denied = |text: &str| reach.denying(text.parse().unwrap()).is_some();
-        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0", "::ffff:0.0.0.0", "fd00::7", "::"] {
+        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0", "::ffff:0.0.0.0", "fd00::7", "::"]
+        {
             assert!(denied(ip), "{ip}");
         }
         for ip in ["8.8.8.8", "::ffff:8.8.8.8", "fe80::1", "169.253.255.255"] {

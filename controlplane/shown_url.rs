@@ -22,7 +22,8 @@ pub fn hidden_pieces(url: &Url) -> Vec<String> {
         .collect();
     // A library may have understood what it complains of.
     let plain = |piece: &String| Some(percent_decode_str(piece).decode_utf8().ok()?.into_owned());
-    let plain: Vec<String> = hidden.iter().filter_map(plain).filter(|plain| !hidden.contains(plain)).collect();
+    let plain: Vec<String> =
+        hidden.iter().filter_map(plain).filter(|plain| !hidden.contains(plain)).collect();
     hidden.extend(plain);
     hidden
 }
@@ -45,7 +46,10 @@ mod tests {
     fn what_is_not_shown_is_listed() {
         assert_eq!(hidden("rtsp://cam/live?token=abcd&channel=1"), ["token=abcd", "abcd"]);
         assert_eq!(hidden("rtsp://cam/user=a&password=b&channel=1"), ["user=a", "a", "password=b", "b"]);
-        assert_eq!(hidden("srt://h:1?streamid=a%2Fbcde"), ["streamid=a%2Fbcde", "a%2Fbcde", "streamid=a/bcde", "a/bcde"]);
+        assert_eq!(
+            hidden("srt://h:1?streamid=a%2Fbcde"),
+            ["streamid=a%2Fbcde", "a%2Fbcde", "streamid=a/bcde", "a/bcde"]
+        );
         assert_eq!(hidden("rtmp://h/live/abcd"), ["abcd"]);
         let whole = "user=a_password=b_c_channel=1";
         assert_eq!(hidden(&format!("rtsp://cam/{whole}")), [whole, "a_password=b_c_channel=1"]);

@@ -129,7 +129,8 @@ fn check_host(field: &str, url: &Url) -> Result<(), ApiError> {
     }
     match scheme {
         "udp" if address.is_none() => {
-            let rule = "must have an address of this server, 0.0.0.0 or [::], or a multicast group for its host";
+            let rule =
+                "must have an address of this server, 0.0.0.0 or [::], or a multicast group for its host";
             Err(ApiError::invalid_value(field, rule))
         }
         _ => Ok(()),
@@ -278,7 +279,9 @@ mod tests {
     #[cfg(not(feature = "ffmpeg"))]
     #[test]
     fn what_needs_ffmpeg_is_refused_where_there_is_none() {
-        for url in ["rtmp://h/a/b", "srt://h:1", "http://h/", "file:///x", "udp://1.1.1.1:1", "rtsp://c/?via=ffmpeg"] {
+        for url in
+            ["rtmp://h/a/b", "srt://h:1", "http://h/", "file:///x", "udp://1.1.1.1:1", "rtsp://c/?via=ffmpeg"]
+        {
             let (status, code, reason) = refusal(url);
             assert_eq!((status, code), (422, "unsupported_scheme"), "{url}");
             assert!(reason.contains("built without FFmpeg"), "{reason}");

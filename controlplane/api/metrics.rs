@@ -239,12 +239,9 @@ const STREAM_METRICS: &[Metric<StreamStatistics>] = &[
     ("lanecast_stream_failovers_total", "counter", "Changes from one input to another.", |s| {
         s.failovers as f64
     }),
-    (
-        "lanecast_stream_slate_access_units_total",
-        "counter",
-        "Access units of the offline picture.",
-        |s| s.slate_access_units as f64,
-    ),
+    ("lanecast_stream_slate_access_units_total", "counter", "Access units of the offline picture.", |s| {
+        s.slate_access_units as f64
+    }),
     (
         "lanecast_stream_on_demand_start_seconds",
         "gauge",

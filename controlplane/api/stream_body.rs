@@ -603,7 +603,8 @@ mod tests {
     #[cfg(feature = "ffmpeg")]
     #[test]
     fn inputs_that_are_shown_alike_keep_their_own_keys() {
-        let input = |label: &str, url: &str, priority: i64| json!({"label": label, "url": url, "priority": priority});
+        let input =
+            |label: &str, url: &str, priority: i64| json!({"label": label, "url": url, "priority": priority});
         let inputs = [input("a", "rtmp://h/live/keyA", 0), input("b", "rtmp://h/live/keyB", 1)];
         let before = define(json!({"source_id": 7, "rtsp_inputs": inputs}));
         let urls = |labels: [&str; 2]| {

@@ -93,9 +93,8 @@ pub async fn change(
     control.check_inputs(&body.apply(&stream.source_id, &stream.definition)?).await?;
     let changed = control.clone();
     let change = async move {
-        let apply = |stream: &Stream| {
-            body.apply(&stream.source_id, &stream.definition).map(|draft| draft.definition)
-        };
+        let apply =
+            |stream: &Stream| body.apply(&stream.source_id, &stream.definition).map(|draft| draft.definition);
         changed.update(&source_id, apply).await
     };
     view(&control, to_the_end(change).await?).await

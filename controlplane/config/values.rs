@@ -77,7 +77,8 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let parse = |item: &str| {
         let net = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
-        let net = net.map_err(|_| format!("holds {item:?}, which is no network like 169.254.0.0/16"))?.trunc();
+        let net =
+            net.map_err(|_| format!("holds {item:?}, which is no network like 169.254.0.0/16"))?.trunc();
         let bits = net.prefix_len().checked_sub(MAPPED_BITS);
         Ok(match (net.addr().to_canonical(), bits) {
             (ip @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => IpNet::new(ip, bits).unwrap_or(net),

@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn the_secrets_of_srt_are_taken_out() {
-        let url = "srt://h:9000?mode=caller&StreamId=%23!::u=admin,r=cam&passphrase=hunter2hunter2&latency=200";
+        let url =
+            "srt://h:9000?mode=caller&StreamId=%23!::u=admin,r=cam&passphrase=hunter2hunter2&latency=200";
         assert_eq!(public_url(url), "srt://h:9000?mode=caller&latency=200");
         assert_eq!(public_url("srt://h:9000?streamid=x"), "srt://h:9000");
         assert_eq!(public_url("rtsp://c/a?streamid=1"), "rtsp://c/a?streamid=1");

@@ -42,7 +42,8 @@ enum Shape {
 impl Column {
     fn new(width: u32, height: u32, caption: Option<&SlateCaption>) -> Self {
         let (width, height) = (width as f32, height as f32);
-        let title = (height * TITLE_OF_HEIGHT).min(width * USABLE / text_width_em(TITLE)).min(width * TITLE_OF_WIDTH);
+        let title =
+            (height * TITLE_OF_HEIGHT).min(width * USABLE / text_width_em(TITLE)).min(width * TITLE_OF_WIDTH);
         let small = (title * SMALL_OF_TITLE).max(READABLE);
         let mut parts = Vec::new();
         if title >= READABLE_WITH_CAMERA {
@@ -50,7 +51,8 @@ impl Column {
         }
         parts.push(text(TITLE.to_owned(), title * 0.5, title, "#e6e9ed", "600"));
         if let Some(caption) = caption {
-            let lines = [(Some(printable(&caption.stream)), "#a3adb8", 0.8), (since(caption), "#75808c", 0.5)];
+            let lines =
+                [(Some(printable(&caption.stream)), "#a3adb8", 0.8), (since(caption), "#75808c", 0.5)];
             for (line, fill, gap) in lines {
                 let fitting = line.and_then(|line| fit(line, small, width * USABLE));
                 parts.extend(fitting.map(|(line, size)| text(line, small * gap, size, fill, "400")));
@@ -152,7 +154,8 @@ fn printable(text: &str) -> String {
 }
 
 fn is_drawable(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
         && !matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}')
         && u32::from(c) & 0xfffe != 0xfffe
 }
@@ -177,7 +180,9 @@ fn text_width_em(text: &str) -> f32 {
 /// Not less than the advance in DejaVu Sans, which is wider than the other fonts of [`FONTS`].
 fn char_width_em(c: char) -> f32 {
     match c {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' | '-' | 'I' | '/' | '(' | ')' => 0.42,
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' | '-' | 'I' | '/' | '(' | ')' => {
+            0.42
+        }
         'f' | 'r' | 't' | '[' | ']' | '"' | '*' | '_' => 0.52,
         'a'..='z' if !matches!(c, 'm' | 'w') => 0.65,
         '0'..='9' => 0.65,

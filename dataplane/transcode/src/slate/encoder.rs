@@ -109,7 +109,10 @@ fn element(name: &str) -> Result<Element, SlateError> {
     let Some(factory) = ElementFactory::find(name) else {
         return Err(SlateError::Missing { element: name.to_owned(), package: package(name).to_owned() });
     };
-    factory.create().build().map_err(|error| SlateError::Failed(format!("GStreamer's element {name}: {error}")))
+    factory
+        .create()
+        .build()
+        .map_err(|error| SlateError::Failed(format!("GStreamer's element {name}: {error}")))
 }
 
 /// The Debian package that holds an element.
@@ -119,7 +122,12 @@ fn package(name: &str) -> &'static str {
 }
 
 /// Puts buffers in at one end of a chain of elements and takes what comes out at the other.
-fn run(source_caps: &Caps, buffers: Vec<Buffer>, chain: &[Element], sink_caps: &Caps) -> Result<Vec<Sample>, SlateError> {
+fn run(
+    source_caps: &Caps,
+    buffers: Vec<Buffer>,
+    chain: &[Element],
+    sink_caps: &Caps,
+) -> Result<Vec<Sample>, SlateError> {
     let source = app::<AppSrc>("appsrc")?;
     source.set_caps(Some(source_caps));
     source.set_format(gstreamer::Format::Time);
@@ -145,7 +153,9 @@ fn run(source_caps: &Caps, buffers: Vec<Buffer>, chain: &[Element], sink_caps: &
 }
 
 fn app<T: IsA<Element>>(name: &str) -> Result<T, SlateError> {
-    element(name)?.downcast().map_err(|_| SlateError::Failed(format!("GStreamer's element {name} is something else")))
+    element(name)?
+        .downcast()
+        .map_err(|_| SlateError::Failed(format!("GStreamer's element {name} is something else")))
 }
 
 /// A pipeline that is stopped when dropped, as GStreamer demands.
@@ -200,7 +210,8 @@ fn clip(request: &SlateRequest, samples: &[Sample]) -> Result<SlateClip, SlateEr
 
 fn check(request: &SlateRequest, clip: &SlateClip) -> Result<(), &'static str> {
     let shape = clip.parameter_sets.shape().ok_or("has no readable SPS")?;
-    let all = |slices: &[Nal], class| !slices.is_empty() && slices.iter().all(|nal| nal.class(clip.codec) == class);
+    let all =
+        |slices: &[Nal], class| !slices.is_empty() && slices.iter().all(|nal| nal.class(clip.codec) == class);
     let Some((first, others)) = clip.units.split_first() else { return Err("has no picture") };
     if (shape.width, shape.height) != (request.width, request.height) {
         return Err("has another size");
@@ -218,7 +229,9 @@ fn check(request: &SlateRequest, clip: &SlateClip) -> Result<(), &'static str> {
 }
 
 fn access_unit(sample: &Sample) -> Result<Bytes, SlateError> {
-    let buffer = sample.buffer().ok_or_else(|| SlateError::Failed("GStreamer gave a picture without bytes".to_owned()))?;
+    let buffer = sample
+        .buffer()
+        .ok_or_else(|| SlateError::Failed("GStreamer gave a picture without bytes".to_owned()))?;
     let mapped = buffer.map_readable().map_err(failed)?;
     Ok(Bytes::copy_from_slice(&mapped))
 }
@@ -227,7 +240,8 @@ fn access_unit(sample: &Sample) -> Result<Bytes, SlateError> {
 fn split(unit: &Bytes) -> impl Iterator<Item = Nal> {
     let mut starts: Vec<usize> = memchr::memmem::find_iter(unit, &START_CODE).collect();
     starts.push(unit.len());
-    let bounds: Vec<(usize, usize)> = starts.windows(2).map(|pair| (pair[0] + START_CODE.len(), pair[1])).collect();
+    let bounds: Vec<(usize, usize)> =
+        starts.windows(2).map(|pair| (pair[0] + START_CODE.len(), pair[1])).collect();
     bounds.into_iter().filter_map(|(start, end)| {
         // A zero before a start code is a part of it, and no NAL unit ends with one.
         let len = unit[start..end].iter().rposition(|&byte| byte != 0)? + 1;

@@ -68,7 +68,8 @@ impl Worker {
             move || shared.run(maker)
         });
         if let Err(error) = thread {
-            shared.lock().refusal = Some(SlateError::Failed(format!("its thread cannot be started: {error}")));
+            shared.lock().refusal =
+                Some(SlateError::Failed(format!("its thread cannot be started: {error}")));
         }
         Self { shared }
     }
@@ -216,7 +217,10 @@ impl Maker {
     fn make(&mut self, request: &SlateRequest) -> Result<SlateClip, SlateError> {
         self.stuck.retain(|thread| !thread.is_finished());
         if self.stuck.len() >= self.limits.stuck_max {
-            return Err(SlateError::Failed(format!("{} earlier attempts hang in GStreamer", self.stuck.len())));
+            return Err(SlateError::Failed(format!(
+                "{} earlier attempts hang in GStreamer",
+                self.stuck.len()
+            )));
         }
         let (made_tx, made_rx) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new()
@@ -233,7 +237,10 @@ impl Maker {
             Ok(made) => made,
             Err(RecvTimeoutError::Timeout) => {
                 self.stuck.push(thread);
-                Err(SlateError::Failed(format!("GStreamer took more than {:?}, given up", self.limits.timeout)))
+                Err(SlateError::Failed(format!(
+                    "GStreamer took more than {:?}, given up",
+                    self.limits.timeout
+                )))
             }
             Err(RecvTimeoutError::Disconnected) => Err(SlateError::Failed("making it panicked".to_owned())),
         }

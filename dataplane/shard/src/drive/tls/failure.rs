@@ -56,7 +56,8 @@ fn certificate_sentence(error: &CertificateError) -> String {
             }
         }
         CertificateError::BadSignature => {
-            "the signature of its certificate is wrong: another authority of a known one's name made it".to_owned()
+            "the signature of its certificate is wrong: another authority of a known one's name made it"
+                .to_owned()
         }
         CertificateError::BadEncoding => "its certificate cannot be read".to_owned(),
         other => match other_cause(other) {

@@ -1,5 +1,6 @@
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
 };
 use rustls::client::Resumption;
 use rustls::crypto::ring::default_provider;
@@ -107,7 +108,8 @@ impl Scene {
 
     fn connected(&self) -> (TlsSession, Server) {
         let (mut session, mut server) = self.pair();
-        let (handshakes, plaintext) = converse(&mut session, &mut server, |flight| vec![flight.len()]).unwrap();
+        let (handshakes, plaintext) =
+            converse(&mut session, &mut server, |flight| vec![flight.len()]).unwrap();
         assert_eq!((handshakes, plaintext.len()), (1, 0));
         (session, server)
     }
@@ -319,7 +321,10 @@ fn an_expired_certificate_is_named() {
         refusal(trusting(authority.der(), BOTH[1]), &serving(vec![certificate.der().clone()], &key))
     };
     let expired = dated(2001, 2002);
-    assert!(expired.starts_with("its certificate has expired, ") && expired.contains(" days ago"), "{expired}");
+    assert!(
+        expired.starts_with("its certificate has expired, ") && expired.contains(" days ago"),
+        "{expired}"
+    );
     assert_eq!(dated(4001, 4002), "its certificate is not valid yet, by this server's clock");
 }
 
@@ -361,7 +366,11 @@ fn an_address_is_a_name_too() {
 #[test]
 fn a_server_without_tls_is_told_apart() {
     let scene = Scene::new(BOTH[1]);
-    for text in [&b"RTSP/1.0 400 Bad Request\r\nCSeq: 1\r\n\r\n"[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$$$$$$$$"] {
+    for text in [
+        &b"RTSP/1.0 400 Bad Request\r\nCSeq: 1\r\n\r\n"[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"$$$$$$$$",
+    ] {
         let (mut session, _) = scene.pair();
         let sentence = session.handle_received(text, &mut BytesMut::new()).unwrap_err();
         assert!(sentence.starts_with("what it sent is no TLS (is this its RTSPS port?)"), "{sentence}");
