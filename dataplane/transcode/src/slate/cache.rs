@@ -57,7 +57,8 @@ impl Shelf {
         self.uses += 1;
         self.clips.insert(request, (self.uses, clip));
         if self.clips.len() > self.max {
-            let oldest = self.clips.iter().min_by_key(|(_, (used, _))| *used).map(|(request, _)| request.clone());
+            let oldest =
+                self.clips.iter().min_by_key(|(_, (used, _))| *used).map(|(request, _)| request.clone());
             oldest.map(|request| self.clips.remove(&request));
         }
     }

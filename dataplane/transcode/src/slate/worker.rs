@@ -3,6 +3,7 @@
 //! How a slate is made is a function that it is given.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -68,7 +69,8 @@ impl Worker {
             move || shared.run(maker)
         });
         if let Err(error) = thread {
-            shared.lock().refusal = Some(SlateError::Failed(format!("its thread cannot be started: {error}")));
+            shared.lock().refusal =
+                Some(SlateError::Failed(format!("its thread cannot be started: {error}")));
         }
         Self { shared }
     }
@@ -132,13 +134,19 @@ impl Shared {
     }
 
     fn run(&self, mut maker: Maker) {
+        let mut told = None;
         while let Some(request) = self.next() {
             let made = maker.make(&request).map(Arc::new);
-            if let Err(error) = &made {
+            let failure = made.as_ref().err().cloned();
+            if let Some(error) = &failure
+                && failure != told
+            {
                 tracing::warn!(codec = ?request.codec, width = request.width, height = request.height, "{error}");
             }
+            told = failure;
             for reply in self.finish(request, &made) {
-                reply(made.clone());
+                // One asker's bug (the panic hook tells it) is not to take the slates from all others.
+                let _ = catch_unwind(AssertUnwindSafe(|| reply(made.clone())));
             }
         }
     }
@@ -216,7 +224,10 @@ impl Maker {
     fn make(&mut self, request: &SlateRequest) -> Result<SlateClip, SlateError> {
         self.stuck.retain(|thread| !thread.is_finished());
         if self.stuck.len() >= self.limits.stuck_max {
-            return Err(SlateError::Failed(format!("{} earlier attempts hang in GStreamer", self.stuck.len())));
+            return Err(SlateError::Failed(format!(
+                "{} earlier attempts hang in GStreamer",
+                self.stuck.len()
+            )));
         }
         let (made_tx, made_rx) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new()
@@ -233,7 +244,10 @@ impl Maker {
             Ok(made) => made,
             Err(RecvTimeoutError::Timeout) => {
                 self.stuck.push(thread);
-                Err(SlateError::Failed(format!("GStreamer took more than {:?}, given up", self.limits.timeout)))
+                Err(SlateError::Failed(format!(
+                    "GStreamer took more than {:?}, given up",
+                    self.limits.timeout
+                )))
             }
             Err(RecvTimeoutError::Disconnected) => Err(SlateError::Failed("making it panicked".to_owned())),
         }

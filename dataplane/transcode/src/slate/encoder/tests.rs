@@ -56,7 +56,8 @@ fn pipe(program: &str, arguments: &[&str], stream: Vec<u8>) -> (String, String) 
 
 /// Decodes three rounds without a word of complaint, and gives the checksums of all pictures.
 fn decode(clip: &SlateClip) -> Vec<String> {
-    let arguments = ["-xerror", "-v", "warning", "-err_detect", "explode", "-f", format(clip.codec), "-i", "-"];
+    let arguments =
+        ["-xerror", "-v", "warning", "-err_detect", "explode", "-f", format(clip.codec), "-i", "-"];
     let output = ["-fps_mode", "passthrough", "-f", "framemd5", "-"];
     let (sums, complaints) = pipe("ffmpeg", &[&arguments[..], &output[..]].concat(), looped(clip, 3));
     assert_eq!(complaints, "");
@@ -67,7 +68,8 @@ fn decode(clip: &SlateClip) -> Vec<String> {
 /// `key=value` lines of what ffprobe says of it.
 fn probe(clip: &SlateClip) -> String {
     let entries = "stream=profile,level,width,height,has_b_frames,pix_fmt,refs";
-    let arguments = ["-v", "error", "-f", format(clip.codec), "-show_entries", entries, "-of", "default=nw=1", "-"];
+    let arguments =
+        ["-v", "error", "-f", format(clip.codec), "-show_entries", entries, "-of", "default=nw=1", "-"];
     pipe("ffprobe", &arguments, looped(clip, 1)).0
 }
 
@@ -82,22 +84,33 @@ fn check_promises(request: &SlateRequest) {
         assert_eq!(unit.len(), 1, "one slice");
         assert_eq!(unit[0].class(codec), expected, "picture {number}");
         assert!(unit[0].is_first_slice(codec));
-        assert!(number == 0 || unit[0].len() <= 64 + (width * height / 4096) as usize, "a picture like the last one");
+        assert!(
+            number == 0 || unit[0].len() <= 64 + (width * height / 4096) as usize,
+            "a picture like the last one"
+        );
     }
     let pictures = decode(&clip);
     assert_eq!(pictures.len(), 30, "{width}x{height}");
-    assert!(pictures[1..10].iter().all(|picture| picture == &pictures[0]), "nothing moves");
-    assert_eq!(pictures[..10], pictures[20..], "the third round is as the first");
+    assert!(pictures.iter().all(|picture| picture == &pictures[0]), "nothing moves");
 
     let probed = probe(&clip);
-    for line in [format!("width={width}"), format!("height={height}"), "has_b_frames=0".to_owned(), "pix_fmt=yuv420p".to_owned()] {
+    for line in [
+        format!("width={width}"),
+        format!("height={height}"),
+        "has_b_frames=0".to_owned(),
+        "pix_fmt=yuv420p".to_owned(),
+    ] {
         assert!(probed.lines().any(|probed| probed == line), "{line} in {probed}");
     }
     match codec {
         Codec::H264 => {
             let profile = clip.parameter_sets.profile_level_id().expect("an SPS");
             assert_eq!(&profile[..2], "42", "baseline");
-            assert_eq!(clip.parameter_sets.profile_level_id_bytes().expect("an SPS")[1] & 0x40, 0x40, "constrained");
+            assert_eq!(
+                clip.parameter_sets.profile_level_id_bytes().expect("an SPS")[1] & 0x40,
+                0x40,
+                "constrained"
+            );
         }
         Codec::H265 => assert!(probed.contains("profile=Main\n"), "{probed}"),
     }
@@ -105,14 +118,17 @@ fn check_promises(request: &SlateRequest) {
 
 #[test]
 fn h264_decodes_in_rounds_at_every_size() {
-    for (width, height) in [(64, 64), (16, 16), (320, 180), (704, 576), (1280, 720), (1920, 1080), (722, 182), (1080, 1920)] {
+    for (width, height) in
+        [(64, 64), (16, 16), (320, 180), (704, 576), (1280, 720), (1920, 1080), (722, 182), (1080, 1920)]
+    {
         check_promises(&captioned(Codec::H264, width, height));
     }
 }
 
 #[test]
 fn h265_decodes_in_rounds_at_every_size() {
-    for (width, height) in [(64, 64), (16, 16), (320, 180), (704, 576), (1920, 1080), (722, 182), (180, 320)] {
+    for (width, height) in [(64, 64), (16, 16), (320, 180), (704, 576), (1920, 1080), (722, 182), (180, 320)]
+    {
         check_promises(&captioned(Codec::H265, width, height));
     }
 }
@@ -128,7 +144,15 @@ fn a_text_that_is_markup_is_only_text() {
         let caption = SlateCaption { stream: stream.to_owned(), since_unix_ms: 0 };
         SlateRequest { caption: Some(caption), ..request(Codec::H264, 640, 360) }
     };
-    for text in ["</text></svg>", "&lt;&#0;&unknown;", "<![CDATA[", "]]>", "\u{0}\u{1b}[31m\u{202e}", "\u{fffe}\u{10ffff}", "日本語カメラ 🎥"] {
+    for text in [
+        "</text></svg>",
+        "&lt;&#0;&unknown;",
+        "<![CDATA[",
+        "]]>",
+        "\u{0}\u{1b}[31m\u{202e}",
+        "\u{fffe}\u{10ffff}",
+        "日本語カメラ 🎥",
+    ] {
         make(&caption(text)).expect(text);
     }
 }
@@ -137,11 +161,15 @@ fn a_text_that_is_markup_is_only_text() {
 fn a_missing_element_names_its_package() {
     gstreamer::init().expect("GStreamer");
     let missing = element("nosuchelement").expect_err("no such element");
-    assert!(matches!(&missing, SlateError::Missing { element, .. } if element == "nosuchelement"), "{missing}");
+    assert!(
+        matches!(&missing, SlateError::Missing { element, .. } if element == "nosuchelement"),
+        "{missing}"
+    );
     assert_eq!(package("x265enc"), "gstreamer1.0-plugins-bad");
     assert_eq!(package("x264enc"), "gstreamer1.0-plugins-ugly");
     assert_eq!(package("rsvgdec"), "gstreamer1.0-plugins-bad");
-    let told = SlateError::Missing { element: "x264enc".to_owned(), package: package("x264enc").to_owned() }.to_string();
+    let told = SlateError::Missing { element: "x264enc".to_owned(), package: package("x264enc").to_owned() }
+        .to_string();
     assert!(told.contains("x264enc") && told.contains("gstreamer1.0-plugins-ugly"), "{told}");
 }
 
@@ -154,10 +182,16 @@ fn an_error_of_a_pipeline_is_told_and_does_not_hang() {
     let outcome = run(&Caps::builder("image/svg+xml").build(), broken, &chain, &caps);
     assert!(outcome.is_err() || outcome.is_ok_and(|pictures| pictures.is_empty()));
 
-    let picture = vec![Buffer::from_slice(b"<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'/>".to_vec())];
+    let picture =
+        vec![Buffer::from_slice(b"<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'/>".to_vec())];
     let chain = [element("rsvgdec").expect("installed"), element("videoconvert").expect("installed")];
-    let impossible = Caps::builder("video/x-raw").field("width", 9i32).field("height", 9i32).field("format", "nonsense").build();
-    let error = run(&Caps::builder("image/svg+xml").build(), picture, &chain, &impossible).expect_err("no such format");
+    let impossible = Caps::builder("video/x-raw")
+        .field("width", 9i32)
+        .field("height", 9i32)
+        .field("format", "nonsense")
+        .build();
+    let error = run(&Caps::builder("image/svg+xml").build(), picture, &chain, &impossible)
+        .expect_err("no such format");
     assert!(error.to_string().contains("GStreamer"), "{error}");
 }
 
