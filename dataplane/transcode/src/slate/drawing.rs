@@ -42,21 +42,34 @@ enum Shape {
 impl Column {
     fn new(width: u32, height: u32, caption: Option<&SlateCaption>) -> Self {
         let (width, height) = (width as f32, height as f32);
+<<<<<<< HEAD
         let title =
             (height * TITLE_OF_HEIGHT).min(width * USABLE / text_width_em(TITLE)).min(width * TITLE_OF_WIDTH);
         let small = (title * SMALL_OF_TITLE).max(READABLE);
+=======
+        let usable = width * USABLE;
+        let title = (height * TITLE_OF_HEIGHT).min(width * TITLE_OF_WIDTH).max(READABLE * 1.4);
+        let title = title.min(usable / text_width_em(TITLE));
+>>>>>>> slate
         let mut parts = Vec::new();
         if title >= READABLE_WITH_CAMERA {
-            parts.push(Part { gap: 0.0, height: title * 2.1, shape: Shape::Camera });
+            parts.push(Part { gap: 0.0, height: title * 2.0, shape: Shape::Camera });
         }
-        parts.push(text(TITLE.to_owned(), title * 0.5, title, "#e6e9ed", "600"));
+        parts.push(text(TITLE.to_owned(), title * 0.35, title, "#e6e9ed", "600"));
         if let Some(caption) = caption {
+<<<<<<< HEAD
             let lines =
                 [(Some(printable(&caption.stream)), "#a3adb8", 0.8), (since(caption), "#75808c", 0.5)];
             for (line, fill, gap) in lines {
                 let fitting = line.and_then(|line| fit(line, small, width * USABLE));
                 parts.extend(fitting.map(|(line, size)| text(line, small * gap, size, fill, "400")));
             }
+=======
+            let id = fit_or_shorten(printable(&caption.stream), title * ID_OF_TITLE, usable);
+            let since = since(caption).and_then(|since| fit(since, title * SINCE_OF_TITLE, usable));
+            parts.extend(id.map(|(id, size)| text(id, title * 0.42, size, "#a9b3be", "400")));
+            parts.extend(since.map(|(since, size)| text(since, title * 0.24, size, "#77828f", "400")));
+>>>>>>> slate
         }
         Self { center_x: width / 2.0, height, parts }.without_what_does_not_fit()
     }
@@ -120,17 +133,25 @@ fn since(caption: &SlateCaption) -> Option<String> {
     Some(format!("since {year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"))
 }
 
-/// The text and its font size, first made smaller and then shorter to fit a width; `None` if it would be unreadable.
+/// The text with a font size at which it fits a width, if that can be read.
 fn fit(text: String, size: f32, width: f32) -> Option<(String, f32)> {
-    let fitting = size.min(width / text_width_em(&text)).max(size * SHRINK_MIN).max(READABLE);
-    let text = shorten(text, width / fitting);
-    (text.chars().count() >= SHORTENED_MIN || !text.contains(ELLIPSIS)).then_some((text, fitting))
+    let fitting = size.max(READABLE).min(width / text_width_em(&text));
+    (fitting >= READABLE).then_some((text, fitting))
+}
+
+/// First makes the text smaller, then shorter; `None` if too little would be left of it.
+fn fit_or_shorten(text: String, size: f32, width: f32) -> Option<(String, f32)> {
+    let smallest = (size * SHRINK_MIN).max(READABLE);
+    let fitting = size.min(width / text_width_em(&text)).max(smallest);
+    let shortened = shorten(&text, width / fitting);
+    (shortened == text || shortened.chars().count() >= SHORTENED_MIN).then_some((shortened, fitting))
 }
 
 /// Takes characters out of the middle until it fits: ids of one place often differ only at the end.
-fn shorten(text: String, width_em: f32) -> String {
-    if text_width_em(&text) <= width_em {
-        return text;
+fn shorten(text: &str, width_em: f32) -> String {
+    // What was fitted to the width may miss it by a rounding.
+    if text_width_em(text) <= width_em * 1.001 {
+        return text.to_owned();
     }
     let chars: Vec<char> = text.chars().collect();
     let room = width_em - char_width_em(ELLIPSIS);
@@ -206,14 +227,15 @@ const ELLIPSIS: char = '…';
 /// Of the width and height: the rest is margin.
 const USABLE: f32 = 0.9;
 const TITLE_OF_HEIGHT: f32 = 0.12;
-const TITLE_OF_WIDTH: f32 = 0.11;
-const SMALL_OF_TITLE: f32 = 0.42;
+const TITLE_OF_WIDTH: f32 = 0.12;
+const ID_OF_TITLE: f32 = 0.42;
+const SINCE_OF_TITLE: f32 = 0.33;
 /// Where the letters stand, from the top of a line.
 const BASELINE: f32 = 0.86;
 /// A font of fewer pixels is only noise.
-const READABLE: f32 = 9.0;
-/// With a smaller title, the camera would be noise.
-const READABLE_WITH_CAMERA: f32 = 10.0;
+const READABLE: f32 = 8.0;
+/// With a smaller title, the camera would be a smudge.
+const READABLE_WITH_CAMERA: f32 = 12.0;
 /// How much smaller a text may get before it is shortened.
 const SHRINK_MIN: f32 = 0.7;
 /// Fewer characters of an id tell nothing.

@@ -3,6 +3,7 @@
 //! How a slate is made is a function that it is given.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -133,13 +134,19 @@ impl Shared {
     }
 
     fn run(&self, mut maker: Maker) {
+        let mut told = None;
         while let Some(request) = self.next() {
             let made = maker.make(&request).map(Arc::new);
-            if let Err(error) = &made {
+            let failure = made.as_ref().err().cloned();
+            if let Some(error) = &failure
+                && failure != told
+            {
                 tracing::warn!(codec = ?request.codec, width = request.width, height = request.height, "{error}");
             }
+            told = failure;
             for reply in self.finish(request, &made) {
-                reply(made.clone());
+                // One asker's bug (the panic hook tells it) is not to take the slates from all others.
+                let _ = catch_unwind(AssertUnwindSafe(|| reply(made.clone())));
             }
         }
     }

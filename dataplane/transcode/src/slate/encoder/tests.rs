@@ -91,8 +91,7 @@ fn check_promises(request: &SlateRequest) {
     }
     let pictures = decode(&clip);
     assert_eq!(pictures.len(), 30, "{width}x{height}");
-    assert!(pictures[1..10].iter().all(|picture| picture == &pictures[0]), "nothing moves");
-    assert_eq!(pictures[..10], pictures[20..], "the third round is as the first");
+    assert!(pictures.iter().all(|picture| picture == &pictures[0]), "nothing moves");
 
     let probed = probe(&clip);
     for line in [
