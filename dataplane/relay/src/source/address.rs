@@ -31,7 +31,9 @@ impl Address {
 
 /// The host, without the brackets of an IPv6 address: so it stands in a certificate.
 pub(super) fn bare_host(url: &Url) -> Option<&str> {
-    url.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']')).filter(|host| !host.is_empty())
+    url.host_str()
+        .map(|host| host.trim_start_matches('[').trim_end_matches(']'))
+        .filter(|host| !host.is_empty())
 }
 
 /// A sentence for the operator if `ip` is in one of these networks.

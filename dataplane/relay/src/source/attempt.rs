@@ -433,7 +433,9 @@ impl Attempt {
             return Err(format!("the camera redirects more than {REDIRECTS_MAX} times"));
         }
         if self.url.scheme() == "rtsps" && url.scheme() != "rtsps" {
-            return Err("the camera redirects from rtsps to rtsp, where the password could be read".to_owned());
+            return Err(
+                "the camera redirects from rtsps to rtsp, where the password could be read".to_owned()
+            );
         }
         self.close(turn);
         self.redirects += 1;
