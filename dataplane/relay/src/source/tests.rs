@@ -68,6 +68,16 @@ fn a_refused_connect_is_told_and_tried_again_with_growing_pauses() {
 }
 
 #[test]
+fn a_wrong_password_is_not_shown_every_few_seconds() {
+    let mut config = config(&[URL_A]);
+    config.inputs[0].credentials = Some(Credentials { username: "admin".into(), password: "wrong".into() });
+    let mut world = World::new(config, &[(A, Camera::RefusesPasswords)]);
+    world.pass(seconds(600));
+    assert_eq!(world.reason(), "the camera refuses the user name or password");
+    assert!((20..32).contains(&world.connects.len()), "{}", world.connects.len());
+}
+
+#[test]
 fn the_operators_restart_interval_takes_the_place_of_the_back_off() {
     let restart_interval = Some(seconds(3));
     let mut world = World::new(SourceConfig { restart_interval, ..config(&[URL_A]) }, &[]);

@@ -35,7 +35,7 @@ fn a_dead_camera_is_replaced_within_the_silence_timeout() {
     assert_eq!(world.source.failovers(), 1);
     let reason = "rtsp://192.0.2.7/live: the camera sent no media for 8 s";
     assert!(world.states.contains(&(StreamState::Error, Some(reason.into()), None)));
-    assert_eq!(world.source.input_reason(0), Some(reason));
+    assert_eq!(world.source.input_reason(0), Some("the camera sent no media for 8 s"));
     assert_eq!(world.source.input_reason(1), None);
 }
 
@@ -128,10 +128,7 @@ fn a_trial_that_fails_is_nobodys_news() {
     world.pass(seconds(60));
     assert_eq!((world.states.len(), world.prefers.len()), (states, prefers));
     assert_eq!(world.on_air(), Some(B));
-    assert_eq!(
-        world.source.input_reason(0),
-        Some("rtsp://192.0.2.7/live: cannot connect to 192.0.2.7:554: connection refused")
-    );
+    assert_eq!(world.source.input_reason(0), Some("cannot connect to 192.0.2.7:554: connection refused"));
 }
 
 #[test]
@@ -145,7 +142,7 @@ fn a_trial_without_a_keyframe_is_given_up() {
     assert_eq!(pause.as_secs(), 30);
     assert_eq!(world.on_air(), Some(B));
     assert_eq!(world.last(), &(StreamState::Active, None, Some(1)));
-    let reason = "rtsp://192.0.2.7/live: no picture to begin with came within 30 s";
+    let reason = "no picture to begin with came within 30 s";
     assert_eq!(world.source.input_reason(0), Some(reason));
 }
 

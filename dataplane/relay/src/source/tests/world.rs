@@ -55,6 +55,8 @@ pub(super) enum Camera {
     Redirects(&'static str),
     /// Answers DESCRIBE with 404.
     HasNoStream,
+    /// Answers DESCRIBE with 401.
+    RefusesPasswords,
     /// Answers everything, and sends no media.
     Mute,
     /// Wants its media to come from another host.
@@ -272,6 +274,9 @@ impl World {
         let (status, rest) = match (camera, method) {
             (Camera::Redirects(to), "DESCRIBE") => ("302 Found", format!("Location: {to}\r\n\r\n")),
             (Camera::HasNoStream, "DESCRIBE") => ("404 Not Found", "\r\n".to_owned()),
+            (Camera::RefusesPasswords, "DESCRIBE") => {
+                ("401 Unauthorized", "WWW-Authenticate: Digest realm=\"x\", nonce=\"1\"\r\n\r\n".to_owned())
+            }
             (_, "DESCRIBE") => ("200 OK", described),
             (_, "SETUP") => ("200 OK", format!("Session: 1\r\nTransport: {transport}\r\n\r\n")),
             _ => ("200 OK", "\r\n".to_owned()),
