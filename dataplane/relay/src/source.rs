@@ -260,7 +260,7 @@ impl Source {
 
     /// Why the attempt at this input failed last, for an operator; `None` if it did not since the inputs changed.
     pub fn input_reason(&self, input: usize) -> Option<&str> {
-        self.records.get(input)?.reason.as_deref()
+        Some(&self.records.get(input)?.failure.as_ref()?.reason)
     }
 
     /// Time passed.
@@ -323,8 +323,8 @@ impl Source {
         self.now = now;
         let Some(attempt) = &mut self.attempts[lane.index()] else { return };
         let mut turn = Turn { now, config: &self.config, outputs: &mut self.outputs };
-        if let Err(reason) = act(attempt, &mut turn) {
-            self.handle_failure(lane, &reason);
+        if let Err(failure) = act(attempt, &mut turn) {
+            self.handle_failure(lane, failure);
         }
     }
 
@@ -350,7 +350,7 @@ impl Source {
             ClientOutput::UdpPeer { rtp, rtcp } => {
                 let denied = [rtp, rtcp].iter().find_map(|peer| denial(&self.config.denied, peer.ip()));
                 if let Some(reason) = denied {
-                    self.handle_failure(lane, &reason);
+                    self.handle_failure(lane, reason.into());
                     return None;
                 }
                 SourceOutput::UdpPeer { lane, rtp, rtcp }
@@ -377,7 +377,7 @@ impl Source {
         let input = attempt.input;
         let mut turn = Turn { now: self.now, config: &self.config, outputs: &mut self.outputs };
         match attempt.handle_ended(&mut turn, error) {
-            Err(reason) => self.handle_failure(lane, &reason),
+            Err(failure) => self.handle_failure(lane, failure),
             Ok(reason) if lane == self.main => {
                 self.reason = reason.map(|reason| self.named(input, &reason)).or(self.reason.take());
                 self.tell(StreamState::Connecting, self.reason.clone(), Some(input));

@@ -24,8 +24,26 @@ pub(super) struct Turn<'a> {
     pub(super) outputs: &'a mut VecDeque<SourceOutput>,
 }
 
-/// Why an attempt cannot go on, for an operator.
-pub(super) type Failure = String;
+/// Why an attempt cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// For an operator.
+    pub(super) reason: String,
+    /// The user name or password was wrong: cameras lock out who tries that often.
+    pub(super) unauthorized: bool,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, unauthorized: false }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
 
 /// What an attempt is at.
 #[derive(Debug)]
@@ -84,7 +102,7 @@ impl Attempt {
         let mut attempt = Self {
             lane,
             input,
-            url: url.ok_or_else(|| "there is no such input".to_owned())?,
+            url: url.ok_or("there is no such input")?,
             redirects: 0,
             addresses: VecDeque::new(),
             phase: Phase::Closed,
@@ -139,13 +157,13 @@ impl Attempt {
         match &mut self.phase {
             Phase::Connecting(address, _) => {
                 let reason = format!("cannot connect to {address}: {reason}");
-                self.connect_failed(turn, reason)
+                self.connect_failed(turn, reason.into())
             }
             Phase::Dialogue(_, client) => {
                 client.handle_closed(turn.now, reason);
                 Ok(())
             }
-            Phase::Opening(_) | Phase::Reading(_) => Err(reason.to_owned()),
+            Phase::Opening(_) | Phase::Reading(_) => Err(reason.into()),
             Phase::Closed | Phase::Resolving(_) => Ok(()),
         }
     }
@@ -235,17 +253,15 @@ impl Attempt {
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>) -> Result<(), Failure> {
         match &mut self.phase {
             Phase::Resolving(deadline) if turn.now >= *deadline => {
-                Err("the camera's name was not looked up in time".to_owned())
+                Err("the camera's name was not looked up in time".into())
             }
             Phase::Connecting(address, deadline) if turn.now >= *deadline => {
                 let reason = format!("{address} did not accept the connection in time");
-                self.connect_failed(turn, reason)
+                self.connect_failed(turn, reason.into())
             }
-            Phase::Opening(deadline) if turn.now >= *deadline => {
-                Err("the input did not open in time".to_owned())
-            }
+            Phase::Opening(deadline) if turn.now >= *deadline => Err("the input did not open in time".into()),
             Phase::Reading(deadline) if turn.now >= *deadline => {
-                Err(format!("the input sent no media for {} s", turn.config.silence_timeout.as_secs()))
+                Err(format!("the input sent no media for {} s", turn.config.silence_timeout.as_secs()).into())
             }
             Phase::Dialogue(_, client) => {
                 client.handle_timeout(turn.now);
@@ -287,7 +303,10 @@ impl Attempt {
                 self.udp_silent = true;
                 self.go(turn).map(|()| Some(ClientError::UdpSilent.to_string()))
             }
-            error => Err(error.to_string()),
+            error => {
+                let unauthorized = error == ClientError::Unauthorized;
+                Err(Failure { reason: error.to_string(), unauthorized })
+            }
         }
     }
 
@@ -362,12 +381,12 @@ impl Attempt {
         self.media = None;
         let foreign = self.kind(turn) == InputKind::Foreign;
         if !foreign && !matches!(self.url.scheme(), "rtsp" | "rtsps") {
-            return Err(format!("{} URLs are not supported, only rtsp and rtsps", self.url.scheme()));
+            return Err(format!("{} URLs are not supported, only rtsp and rtsps", self.url.scheme()).into());
         }
         match Address::of(&self.url) {
             _ if foreign && turn.config.denied.is_empty() => self.open(turn),
             None if foreign => self.open(turn),
-            None => return Err("the URL has no host".to_owned()),
+            None => return Err("the URL has no host".into()),
             Some(Address::Literal(address)) => {
                 self.addresses = VecDeque::from([address]);
                 return if foreign { self.open_resolved(turn) } else { self.connect_next(turn, None) };
@@ -394,10 +413,10 @@ impl Attempt {
         let is_anywhere = |ip: std::net::IpAddr| ip.is_unspecified() && self.url.scheme() == "udp";
         let mut addresses = self.addresses.iter().map(SocketAddr::ip).filter(|ip| !is_anywhere(*ip));
         if let Some(reason) = addresses.find_map(|ip| denial(&turn.config.denied, ip)) {
-            return Err(reason);
+            return Err(reason.into());
         }
         if self.addresses.is_empty() {
-            return Err(NO_ADDRESS.to_owned());
+            return Err(NO_ADDRESS.into());
         }
         self.open(turn);
         Ok(())
@@ -407,7 +426,7 @@ impl Attempt {
     fn connect_next(&mut self, turn: &mut Turn<'_>, mut failure: Option<Failure>) -> Result<(), Failure> {
         while let Some(to) = self.addresses.pop_front() {
             if let Some(reason) = denial(&turn.config.denied, to.ip()) {
-                failure.get_or_insert(reason);
+                failure.get_or_insert(reason.into());
                 continue;
             }
             self.phase = Phase::Connecting(to, turn.now + turn.config.connect_timeout);
@@ -420,22 +439,20 @@ impl Attempt {
             });
             return Ok(());
         }
-        Err(failure.unwrap_or_else(|| NO_ADDRESS.to_owned()))
+        Err(failure.unwrap_or_else(|| NO_ADDRESS.into()))
     }
 
-    fn connect_failed(&mut self, turn: &mut Turn<'_>, reason: Failure) -> Result<(), Failure> {
+    fn connect_failed(&mut self, turn: &mut Turn<'_>, failure: Failure) -> Result<(), Failure> {
         self.close(turn);
-        self.connect_next(turn, Some(reason))
+        self.connect_next(turn, Some(failure))
     }
 
     fn redirect(&mut self, turn: &mut Turn<'_>, url: Url) -> Result<(), Failure> {
         if self.redirects == REDIRECTS_MAX {
-            return Err(format!("the camera redirects more than {REDIRECTS_MAX} times"));
+            return Err(format!("the camera redirects more than {REDIRECTS_MAX} times").into());
         }
         if self.url.scheme() == "rtsps" && url.scheme() != "rtsps" {
-            return Err(
-                "the camera redirects from rtsps to rtsp, where the password could be read".to_owned()
-            );
+            return Err("the camera redirects from rtsps to rtsp, where the password could be read".into());
         }
         self.close(turn);
         self.redirects += 1;
@@ -449,7 +466,7 @@ impl Attempt {
             return Ok(());
         }
         let megabits = bits_per_second_max as f64 / 1e6;
-        Err(format!("the camera sends more than source.max_bits_per_second ({megabits} Mb/s)"))
+        Err(format!("the camera sends more than source.max_bits_per_second ({megabits} Mb/s)").into())
     }
 
     fn close(&mut self, turn: &mut Turn<'_>) {

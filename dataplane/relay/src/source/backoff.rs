@@ -30,15 +30,17 @@ impl Backoff {
         Self { min, max, failures: 0, fresh_loss: false, random: SplitMix64::new(seed) }
     }
 
-    /// The pause after one more failure; `fixed` takes the place of the back-off.
-    pub(super) fn next_pause(&mut self, fixed: Option<Duration>) -> Duration {
+    /// The pause after one more failure; `fixed` takes the place of the back-off. One that would not be healed by asking
+    /// again is not `hopeful`.
+    pub(super) fn next_pause(&mut self, fixed: Option<Duration>, hopeful: bool) -> Duration {
         if let Some(fixed) = fixed {
             return fixed.max(FIXED_PAUSE_MIN);
         }
         if std::mem::take(&mut self.fresh_loss) {
             return Duration::from_millis(self.random.below(SPREAD.as_millis() as u64 + 1));
         }
-        let exponential = self.min.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).min(self.max);
+        let max = if hopeful { self.max } else { HOPELESS_PAUSE_MAX };
+        let exponential = self.min.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).min(max);
         self.failures = self.failures.saturating_add(1);
         self.jittered(exponential)
     }
@@ -68,6 +70,8 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const LEISURELY_PAUSE_MIN: Duration = Duration::from_secs(5);
 const LEISURELY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A camera that locks out who tries a wrong password often is not to be kept locked.
+const HOPELESS_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// An operator's pause of nothing would ask a camera without end.
 const FIXED_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Over so long are the first attempts spread after a loss.
@@ -81,11 +85,11 @@ mod tests {
 
     fn assert_pauses(mut backoff: Backoff, expected: &[u32]) {
         for expected in expected {
-            let pause = backoff.next_pause(None).as_secs_f64() / f64::from(*expected);
+            let pause = backoff.next_pause(None, true).as_secs_f64() / f64::from(*expected);
             assert!((0.8..=1.2).contains(&pause), "{expected}: {pause}");
         }
         backoff.reset();
-        assert!(backoff.next_pause(None).as_secs_f64() <= 1.2 * f64::from(expected[0]));
+        assert!(backoff.next_pause(None, true).as_secs_f64() <= 1.2 * f64::from(expected[0]));
     }
 
     #[test]
@@ -99,16 +103,23 @@ mod tests {
         let mut backoff = Backoff::urgent(1);
         for _ in 0..100 {
             backoff.lose();
-            assert!(backoff.next_pause(None) <= SPREAD);
-            assert!(backoff.next_pause(None) > SPREAD);
+            assert!(backoff.next_pause(None, true) <= SPREAD);
+            assert!(backoff.next_pause(None, true) > SPREAD);
         }
+    }
+
+    #[test]
+    fn grows_further_where_asking_again_does_not_help() {
+        let mut backoff = Backoff::urgent(1);
+        let pauses = [(); 8].map(|()| backoff.next_pause(None, false).as_secs());
+        assert!(pauses[4] >= 12 && pauses[7] >= 24, "{pauses:?}");
     }
 
     #[test]
     fn differs_by_seed_and_never_without() {
         let pauses = |seed| {
             let mut backoff = Backoff::urgent(seed);
-            [backoff.next_pause(None), backoff.next_pause(None)]
+            [backoff.next_pause(None, true), backoff.next_pause(None, true)]
         };
         assert_eq!(pauses(1), pauses(1));
         assert_ne!(pauses(1), pauses(2));
@@ -118,8 +129,8 @@ mod tests {
     fn the_operators_interval_takes_its_place() {
         let mut backoff = Backoff::urgent(1);
         for _ in 0..3 {
-            assert_eq!(backoff.next_pause(Some(Duration::from_secs(7))), Duration::from_secs(7));
+            assert_eq!(backoff.next_pause(Some(Duration::from_secs(7)), true), Duration::from_secs(7));
         }
-        assert_eq!(backoff.next_pause(Some(Duration::ZERO)), FIXED_PAUSE_MIN);
+        assert_eq!(backoff.next_pause(Some(Duration::ZERO), true), FIXED_PAUSE_MIN);
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use lanecast_protocol::wsc::StreamState;
 
-use super::attempt::{Attempt, Turn};
+use super::attempt::{Attempt, Failure, Turn};
+use super::record::InputRecord;
 use super::{Lane, Phase, Source, SourceOutput};
 
 /// The input in use.
@@ -38,7 +39,11 @@ impl Source {
                 self.tell(StreamState::Connecting, self.reason.clone(), Some(input));
             }
             None => {
-                let pause = self.backoff.next_pause(self.config.restart_interval);
+                let unauthorized = |record: &InputRecord| {
+                    record.failure.as_ref().is_some_and(|failure| failure.unauthorized)
+                };
+                let hopeful = !self.records.iter().all(unauthorized);
+                let pause = self.backoff.next_pause(self.config.restart_interval, hopeful);
                 self.phase = Phase::Waiting(self.now + pause);
             }
         }
@@ -67,8 +72,8 @@ impl Source {
                 self.attempts[lane.index()] = Some(attempt);
                 true
             }
-            Err(reason) => {
-                let reason = self.note_failure(input, None, &reason);
+            Err(failure) => {
+                let reason = self.note_failure(input, None, failure);
                 if lane == self.main {
                     self.tell_failure(reason);
                 }
@@ -91,14 +96,14 @@ impl Source {
     }
 
     /// An attempt cannot go on.
-    pub(super) fn handle_failure(&mut self, lane: Lane, reason: &str) {
+    pub(super) fn handle_failure(&mut self, lane: Lane, failure: Failure) {
         let Some(attempt) = self.end(lane) else { return };
         if self.phase == Phase::Stopping {
             return self.stop_if_over();
         }
         let input = attempt.input;
         let healthy = attempt.delivered().is_some_and(|delivered| delivered >= HEALTHY_PERIOD);
-        let reason = self.note_failure(input, Some(&attempt), reason);
+        let reason = self.note_failure(input, Some(&attempt), failure);
         if lane != self.main {
             return self.handle_trial_over();
         }
@@ -131,11 +136,11 @@ impl Source {
         self.reason = Some(reason);
     }
 
-    fn note_failure(&mut self, input: usize, attempt: Option<&Attempt>, reason: &str) -> String {
-        let reason = self.named(input, reason);
-        let interval = self.config.restart_interval;
+    /// The reason, as it is told.
+    fn note_failure(&mut self, input: usize, attempt: Option<&Attempt>, failure: Failure) -> String {
+        let reason = self.named(input, &failure.reason);
         if let Some(record) = self.records.get_mut(input) {
-            record.fail(self.now, attempt, interval, reason.clone());
+            record.fail(self.now, attempt, self.config.restart_interval, failure);
         }
         reason
     }
@@ -241,7 +246,7 @@ impl Source {
         if self.handover.is_some_and(|until| self.now >= until) {
             let seconds = ON_AIR_TIMEOUT.as_secs();
             let reason = format!("no picture to begin with came within {seconds} s");
-            self.handle_failure(self.main.other(), &reason);
+            self.handle_failure(self.main.other(), reason.into());
         }
         self.try_better();
     }

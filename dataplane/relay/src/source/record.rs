@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Failure};
 use super::backoff::Backoff;
 
 /// What is known of one input.
@@ -15,7 +15,7 @@ pub(super) struct InputRecord {
     /// It failed, and is not disturbed until then while another gives pictures.
     pub(super) retry_at: Option<Instant>,
     /// Why it failed last.
-    pub(super) reason: Option<String>,
+    pub(super) failure: Option<Failure>,
     backoff: Backoff,
 }
 
@@ -25,7 +25,7 @@ impl InputRecord {
             failed: false,
             udp_silent: false,
             retry_at: None,
-            reason: None,
+            failure: None,
             backoff: Backoff::leisurely(seed),
         }
     }
@@ -41,7 +41,7 @@ impl InputRecord {
         now: Instant,
         attempt: Option<&Attempt>,
         interval: Option<Duration>,
-        reason: String,
+        failure: Failure,
     ) {
         let delivered = attempt.and_then(Attempt::delivered);
         if delivered.is_some_and(|delivered| delivered >= FORGIVING_PERIOD) {
@@ -50,8 +50,8 @@ impl InputRecord {
         self.failed = true;
         // What was learnt of UDP may have been the network's fault.
         self.udp_silent = attempt.is_some_and(|attempt| attempt.udp_silent) && delivered.is_some();
-        self.retry_at = Some(now + self.backoff.next_pause(interval));
-        self.reason = Some(reason);
+        self.retry_at = Some(now + self.backoff.next_pause(interval, !failure.unauthorized));
+        self.failure = Some(failure);
     }
 
     /// All inputs failed, and are tried again from the best.
