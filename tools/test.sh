@@ -12,7 +12,7 @@ need_packages ca-certificates pkg-config gcc make libc6-dev git \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-tools \
     chromium chromium-driver python3-aiortc gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0 \
-    vlc-bin vlc-plugin-base
+    vlc-bin vlc-plugin-base openssl glib-networking
 
 if ! cargo nextest --version >/dev/null 2>&1; then
     say "installing cargo-nextest"

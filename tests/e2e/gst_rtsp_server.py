@@ -4,9 +4,16 @@
 Prints `port N` when it listens. Mount point: /cam. While it runs it reads commands from standard
 input: `size WxH` changes the picture's size without a reconnect. It ends when standard input closes,
 so it never outlives the test that started it.
+
+With `--tls FOLDER` it speaks RTSPS and nothing else, by the folder's `certificate.pem` and `key.pem`, which
+it makes where they are missing (needs `openssl`, and GLib's TLS: glib-networking). Before `port N` it prints
+`certificate PATH`: a PEM that is its own authority, for 127.0.0.1, ::1 and localhost, or for another name by
+`--tls-name`.
 """
 
 import argparse
+import os
+import subprocess
 import sys
 
 import gi
@@ -18,7 +25,7 @@ from clock_picture import ClockPicture  # noqa: E402
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 TRANSPORTS = {
     "tcp": GstRtsp.RTSPLowerTrans.TCP,
@@ -42,6 +49,8 @@ def parse_arguments():
     parser.add_argument("--with-audio", action="store_true", help="a second track beside the video")
     parser.add_argument("--pattern", default="smpte")
     parser.add_argument("--clock", action="store_true", help="the time of day in the picture, see clock_picture.py")
+    parser.add_argument("--tls", metavar="FOLDER", help="RTSPS only; see above")
+    parser.add_argument("--tls-name", metavar="NAME", help="the certificate is for this name and no other")
     parser.add_argument("--port", type=int, default=0)
     return parser.parse_args()
 
@@ -93,21 +102,50 @@ def launch_line(args):
     return f"( {picture(args)} ! {video} {audio} )"
 
 
-def require_password(server, factory, given, method):
-    user, password = given.split(":", 1)
+def viewer_token():
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "viewer")
-    auth = GstRtspServer.RTSPAuth()
+    return token
+
+
+def require_password(auth, given, method):
+    user, password = given.split(":", 1)
     auth.set_supported_methods(method)
     if method == GstRtsp.RTSPAuthMethod.DIGEST:
-        auth.add_digest(user, password, token)
+        auth.add_digest(user, password, viewer_token())
     else:
-        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), viewer_token())
+
+
+def protect(server, factory, auth):
     server.set_auth(auth)
     permissions = GstRtspServer.RTSPPermissions()
     permissions.add_permission_for_role("viewer", "media.factory.access", True)
     permissions.add_permission_for_role("viewer", "media.factory.construct", True)
     factory.set_permissions(permissions)
+
+
+def speak_tls(auth, folder, name):
+    """Gives the path of the certificate."""
+    certificate, key = os.path.join(folder, "certificate.pem"), os.path.join(folder, "key.pem")
+    if not os.path.exists(certificate):
+        make_certificate(folder, name, certificate, key)
+    auth.set_tls_certificate(Gio.TlsCertificate.new_from_files(certificate, key))
+    return certificate
+
+
+def make_certificate(folder, name, certificate, key):
+    names = f"DNS:{name}" if name else "DNS:localhost,IP:127.0.0.1,IP:::1"
+    settings = os.path.join(folder, "openssl.cnf")
+    with open(settings, "w") as file:
+        # Not an authority for others: TLS libraries take an authority's certificate for no server.
+        file.write(
+            "[req]\nprompt=no\ndistinguished_name=name\nx509_extensions=extensions\n[name]\nCN=camera\n"
+            f"[extensions]\nsubjectAltName={names}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n"
+        )
+    command = ["openssl", "req", "-x509", "-nodes", "-days", "2", "-config", settings]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 class Clock:
@@ -162,10 +200,17 @@ def main():
     factory.set_launch(launch_line(args))
     factory.set_shared(True)
     factory.set_protocols(TRANSPORTS[args.transport])
+    auth = GstRtspServer.RTSPAuth()
     if args.digest:
-        require_password(server, factory, args.digest, GstRtsp.RTSPAuthMethod.DIGEST)
-    if args.basic:
-        require_password(server, factory, args.basic, GstRtsp.RTSPAuthMethod.BASIC)
+        require_password(auth, args.digest, GstRtsp.RTSPAuthMethod.DIGEST)
+    elif args.basic:
+        require_password(auth, args.basic, GstRtsp.RTSPAuthMethod.BASIC)
+    else:
+        auth.set_default_token(viewer_token())
+    if args.tls:
+        print(f"certificate {speak_tls(auth, args.tls, args.tls_name)}", flush=True)
+    if args.tls or args.digest or args.basic:
+        protect(server, factory, auth)
     if args.clock:
         factory.connect("media-configure", Clock(args).configure)
     sizes = []
