@@ -2,7 +2,8 @@
 """An RTSP camera by GStreamer's RTSP server, independent of ours, for the end-to-end tests.
 
 Prints `port N` when it listens. Mount point: /cam. While it runs it reads commands from standard
-input: `size WxH` changes the picture's size without a reconnect. It ends when standard input closes,
+input: `size WxH` changes the picture's size without a reconnect; `ssrc` makes the payloader take another
+SSRC, as after a collision, while sequence numbers and timestamps run on. It ends when standard input closes,
 so it never outlives the test that started it.
 
 With `--tls FOLDER` it speaks RTSPS and nothing else, by the folder's `certificate.pem` and `key.pem`, which
@@ -25,13 +26,15 @@ from clock_picture import ClockPicture  # noqa: E402
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, GObject, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 TRANSPORTS = {
     "tcp": GstRtsp.RTSPLowerTrans.TCP,
     "udp": GstRtsp.RTSPLowerTrans.UDP,
     "both": GstRtsp.RTSPLowerTrans.TCP | GstRtsp.RTSPLowerTrans.UDP,
 }
+
+AGGREGATE_H264 = {"none": "none", "zero-latency": "zero-latency", "max": "max-stap"}
 
 
 def parse_arguments():
@@ -46,6 +49,10 @@ def parse_arguments():
     parser.add_argument("--bitrate-kbps", type=int, default=500)
     parser.add_argument("--b-frames", type=int, default=0)
     parser.add_argument("--no-sprop", action="store_true", help="parameter sets only in-band")
+    parser.add_argument("--sprop-only", action="store_true", help="H.264's parameter sets only in the description")
+    parser.add_argument(
+        "--aggregate", choices=["none", "zero-latency", "max"], default="none", help="NAL units in one packet"
+    )
     parser.add_argument("--with-audio", action="store_true", help="a second track beside the video")
     parser.add_argument("--pattern", default="smpte")
     parser.add_argument("--clock", action="store_true", help="the time of day in the picture, see clock_picture.py")
@@ -74,12 +81,18 @@ def picture(args):
 
 
 def video_h264(args):
+    encoder = (
+        f"x264enc speed-preset=ultrafast bitrate={args.bitrate_kbps} key-int-max={args.key_interval}"
+        f" bframes={args.b_frames} sliced-threads=false threads=1 rc-lookahead=0 option-string=scenecut=0"
+    )
+    payloader = f"rtph264pay name=pay0 pt=96 aggregate-mode={AGGREGATE_H264[args.aggregate]}"
+    if args.sprop_only:
+        # Length-prefixed NAL units: the encoder gives its parameter sets beside the stream, not in it.
+        return f"{encoder} byte-stream=false ! video/x-h264,profile=main,stream-format=avc ! {payloader} config-interval=0"
     # config-interval: parameter sets before every IDR, or never in-band but at the start.
     return (
-        f"x264enc speed-preset=ultrafast bitrate={args.bitrate_kbps} key-int-max={args.key_interval}"
-        f" bframes={args.b_frames} byte-stream=true sliced-threads=false threads=1 rc-lookahead=0"
-        f" option-string=scenecut=0 ! video/x-h264,profile=main"
-        f" ! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 config-interval=-1"
+        f"{encoder} byte-stream=true ! video/x-h264,profile=main"
+        f" ! h264parse config-interval=-1 ! {payloader} config-interval=-1"
     )
 
 
@@ -88,7 +101,8 @@ def video_h265(args):
         f"x265enc speed-preset=ultrafast tune=zerolatency bitrate={args.bitrate_kbps}"
         f" key-int-max={args.key_interval}"
         f" option-string=scenecut=0:open-gop=0:pools=1:frame-threads=1"
-        f" ! h265parse config-interval=-1 ! rtph265pay name=pay0 pt=96 config-interval=-1"
+        f" ! h265parse config-interval=-1"
+        f" ! rtph265pay name=pay0 pt=96 config-interval=-1 aggregate-mode={args.aggregate}"
     )
 
 
@@ -190,6 +204,15 @@ def drop_sprop(pad, info):
     return Gst.PadProbeReturn.DROP
 
 
+def change_ssrc(payloader):
+    """What GStreamer's own RTP session tells a payloader when somebody else uses its SSRC."""
+    before = payloader.get_property("stats").get_uint("ssrc")[1]
+    collision = Gst.Structure.new_empty("GstRTPCollision")
+    collision.set_value("ssrc", GObject.Value(GObject.TYPE_UINT, before))
+    payloader.get_static_pad("src").send_event(Gst.Event.new_custom(Gst.EventType.CUSTOM_UPSTREAM, collision))
+    return before
+
+
 def main():
     args = parse_arguments()
     Gst.init(None)
@@ -213,8 +236,9 @@ def main():
         protect(server, factory, auth)
     if args.clock:
         factory.connect("media-configure", Clock(args).configure)
-    sizes = []
+    sizes, payloaders = [], []
     factory.connect("media-configure", lambda _, media: sizes.append(media.get_element().get_by_name("size")))
+    factory.connect("media-configure", lambda _, media: payloaders.append(media.get_element().get_by_name("pay0")))
     server.get_mount_points().add_factory("/cam", factory)
     if server.attach(None) == 0:
         sys.exit("cannot listen")
@@ -231,6 +255,8 @@ def main():
         if verb == "size" and sizes:
             sizes[-1].set_property("caps", Gst.Caps.from_string(caps(value, args.fps)))
             print(f"size {value}", flush=True)
+        if verb == "ssrc" and payloaders:
+            print(f"ssrc {change_ssrc(payloaders[-1])}", flush=True)
         return True
 
     GLib.io_add_watch(GLib.IOChannel.unix_new(0), GLib.PRIORITY_DEFAULT, GLib.IOCondition.IN | GLib.IOCondition.HUP, command)

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::process::Process;
+use super::until;
 
 pub struct GstServer {
     process: Process,
@@ -76,6 +77,18 @@ impl GstServer {
 
     pub fn thaw(&self) {
         self.process.signal(Signal::SIGCONT);
+    }
+
+    /// Lets it take another SSRC under the running session, as after a collision: numbers run on. Gives the one
+    /// that it had.
+    pub fn change_ssrc(&mut self) -> u32 {
+        let answered = |process: &Process| process.output().matches("ssrc ").count();
+        let before = answered(&self.process);
+        writeln!(self.process.stdin(), "ssrc").expect("it reads");
+        until("the old SSRC", || (answered(&self.process) > before).then_some(()));
+        let said = self.process.output();
+        let last = said.lines().rev().find_map(|line| line.strip_prefix("ssrc ")).expect("it answered");
+        last.parse().expect("a number")
     }
 
     /// Changes the picture's size under the running session.
