@@ -1,9 +1,11 @@
 //! RTSP servers that nobody here wrote, each with the ways of its own: pictures reach a viewer whole, under one
 //! numbering, and go on over whatever the server does to its sessions. `docs/cameras.md` lists what was seen.
 
+use serde_json::json;
+
 use crate::harness::{
-    Codec, Decoder, GstServer, Packet, Server, Viewer, VlcServer, access_units, assert_continuous,
-    free_udp_port, with_media_port,
+    Clip, Codec, Decoder, GstServer, Live555Server, Packet, Server, Viewer, VlcServer, access_units,
+    assert_continuous, free_udp_port, with_media_port,
 };
 
 /// Of all servers here.
@@ -81,9 +83,51 @@ fn vlc_goes_on_from_loop_to_loop_in_h265() {
     goes_on_from_vlc(Codec::H265);
 }
 
+// live555: a file from its beginning for each client, once; the session goes on with nothing in it.
+
+#[test]
+fn live555_goes_on_from_file_to_file_in_h264_over_tcp() {
+    goes_on_from_live555(Codec::H264, "264", "tcp");
+}
+
+#[test]
+fn live555_goes_on_from_file_to_file_in_h264_over_udp() {
+    goes_on_from_live555(Codec::H264, "264", "udp");
+}
+
+#[test]
+fn live555_goes_on_from_file_to_file_in_h265_over_tcp() {
+    goes_on_from_live555(Codec::H265, "265", "tcp");
+}
+
+#[test]
+fn live555_goes_on_from_file_to_file_in_h265_over_udp() {
+    goes_on_from_live555(Codec::H265, "265", "udp");
+}
+
+#[test]
+fn live555_plays_matroska_behind_digest() {
+    for codec in [Codec::H264, Codec::H265] {
+        let clip = Clip::encode(codec, 10, "mkv");
+        let Some(live555) = Live555Server::start(&clip, Some("ann:s3cret-word")) else { return };
+        let server = server();
+        server.rest.create(7, &live555.url("ann:s3cret-word@"));
+        server.rest.active("7");
+        let mut film = Film::of(&server, codec);
+        film.watch(4 * PICTURES_A_SECOND);
+        film.is_whole();
+    }
+}
+
+fn goes_on_from_live555(codec: Codec, extension: &str, transport: &str) {
+    let clip = Clip::encode(codec, 6, extension);
+    let Some(live555) = Live555Server::start(&clip, None) else { return };
+    goes_on_over_two_ends(&live555.url(""), transport, codec);
+}
+
 fn goes_on_from_vlc(codec: Codec) {
     let Some(vlc) = VlcServer::start(codec, 6) else { return };
-    goes_on_over_two_ends(&vlc.url(), codec);
+    goes_on_over_two_ends(&vlc.url(), "auto", codec);
 }
 
 fn plays_from_gstreamer(arguments: &str, codec: Codec) {
@@ -97,9 +141,10 @@ fn plays_from_gstreamer(arguments: &str, codec: Codec) {
 }
 
 /// The server's sessions end by themselves: one viewer stays over two ends.
-fn goes_on_over_two_ends(url: &str, codec: Codec) {
+fn goes_on_over_two_ends(url: &str, transport: &str, codec: Codec) {
     let server = server();
-    server.rest.create(7, url);
+    let input = json!({ "label": "main", "url": url, "priority": 0, "transport": transport });
+    server.rest.post("/streams", &json!({ "source_id": 7, "rtsp_inputs": [input] })).expect(201);
     server.rest.active("7");
     let mut film = Film::of(&server, codec);
     for _ in 0..2 {
