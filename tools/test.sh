@@ -22,6 +22,13 @@ fi
 say "live555, whose RTSP server the tests meet"
 tests/e2e/live555/build.sh || say "live555 cannot be built: its tests are skipped"
 
+if command -v npm >/dev/null; then
+    say "rtsp-streaming-server, which the tests meet"
+    tests/e2e/rtsp_streaming_server/install.sh || say "rtsp-streaming-server cannot be had: its test is skipped"
+else
+    say "no npm: the test of rtsp-streaming-server is skipped"
+fi
+
 say "formatting"
 cargo fmt --all --check
 

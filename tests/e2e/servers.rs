@@ -4,8 +4,8 @@
 use serde_json::json;
 
 use crate::harness::{
-    Clip, Codec, Decoder, GstServer, Live555Server, Packet, Server, Viewer, VlcServer, access_units,
-    assert_continuous, free_udp_port, with_media_port,
+    Clip, Codec, Decoder, GstServer, Live555Server, Packet, RtspStreamingServer, Server, Viewer, VlcServer,
+    access_units, assert_continuous, free_udp_port, with_media_port,
 };
 
 /// Of all servers here.
@@ -83,7 +83,7 @@ fn vlc_goes_on_from_loop_to_loop_in_h265() {
     goes_on_from_vlc(Codec::H265);
 }
 
-// live555: a file from its beginning for each client, once; the session goes on with nothing in it.
+// live555: a file from its beginning for each client, once; a BYE ends it.
 
 #[test]
 fn live555_goes_on_from_file_to_file_in_h264_over_tcp() {
@@ -115,6 +115,21 @@ fn live555_plays_matroska_behind_digest() {
         server.rest.active("7");
         let mut film = Film::of(&server, codec);
         film.watch(4 * PICTURES_A_SECOND);
+        film.is_whole();
+    }
+}
+
+// rtsp-streaming-server: ffmpeg's packets handed on, UDP only, no Content-Base, answers line by line.
+
+#[test]
+fn rtsp_streaming_server_hands_on_what_ffmpeg_publishes() {
+    let Some(mut other) = RtspStreamingServer::start() else { return };
+    for codec in [Codec::H264, Codec::H265] {
+        let server = server();
+        server.rest.create(7, &other.publish(codec));
+        server.rest.active("7");
+        let mut film = Film::of(&server, codec);
+        film.watch(6 * PICTURES_A_SECOND);
         film.is_whole();
     }
 }
