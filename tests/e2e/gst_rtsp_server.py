@@ -83,7 +83,8 @@ def picture(args):
 def video_h264(args):
     encoder = (
         f"x264enc speed-preset=ultrafast bitrate={args.bitrate_kbps} key-int-max={args.key_interval}"
-        f" bframes={args.b_frames} sliced-threads=false threads=1 rc-lookahead=0 option-string=scenecut=0"
+        f" bframes={args.b_frames} sliced-threads=false threads=1 rc-lookahead=0"
+        f" option-string=scenecut=0{':repeat-headers=0' if args.sprop_only else ''}"
     )
     payloader = f"rtph264pay name=pay0 pt=96 aggregate-mode={AGGREGATE_H264[args.aggregate]}"
     if args.sprop_only:

@@ -67,7 +67,7 @@ fn gstreamer_whose_ssrc_changes_while_numbers_run_on() {
 
         assert_ne!(first, second);
         assert!(!server.log().contains("state=Error"), "the source was never given up");
-        film.is_whole();
+        film.assert_whole();
     }
 }
 
@@ -115,7 +115,7 @@ fn live555_plays_matroska_behind_digest() {
         server.rest.active("7");
         let mut film = Film::of(&server, codec);
         film.watch(4 * PICTURES_A_SECOND);
-        film.is_whole();
+        film.assert_whole();
     }
 }
 
@@ -130,7 +130,7 @@ fn rtsp_streaming_server_hands_on_what_ffmpeg_publishes() {
         server.rest.active("7");
         let mut film = Film::of(&server, codec);
         film.watch(6 * PICTURES_A_SECOND);
-        film.is_whole();
+        film.assert_whole();
     }
 }
 
@@ -152,7 +152,7 @@ fn plays_from_gstreamer(arguments: &str, codec: Codec) {
     server.rest.active("7");
     let mut film = Film::of(&server, codec);
     film.watch(4 * PICTURES_A_SECOND);
-    film.is_whole();
+    film.assert_whole();
 }
 
 /// The server's sessions end by themselves: one viewer stays over two ends.
@@ -168,7 +168,7 @@ fn goes_on_over_two_ends(url: &str, transport: &str, codec: Codec) {
         server.rest.active("7");
     }
     film.watch(2 * PICTURES_A_SECOND);
-    film.is_whole();
+    film.assert_whole();
 }
 
 /// What one viewer saw by the WebSocket, all of it.
@@ -196,7 +196,7 @@ impl Film {
 
     /// One numbering, whole access units from a random access point on, and `ffmpeg` decodes every one of them
     /// by the description from before the first, without a word.
-    fn is_whole(self) {
+    fn assert_whole(self) {
         assert_continuous(&self.packets);
         let units = access_units(&self.packets, self.codec);
         let (last, whole) = units.split_last().expect("access units");
