@@ -12,11 +12,21 @@ need_packages ca-certificates pkg-config gcc make libc6-dev git \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-tools \
     chromium chromium-driver python3-aiortc gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0 \
-    vlc-bin vlc-plugin-base
+    vlc-bin vlc-plugin-base openssl glib-networking g++ python3-pip
 
 if ! cargo nextest --version >/dev/null 2>&1; then
     say "installing cargo-nextest"
     cargo install cargo-nextest --locked --quiet || say "cargo-nextest cannot be had: falling back to cargo test"
+fi
+
+say "live555, whose RTSP server the tests meet"
+tests/e2e/live555/build.sh || say "live555 cannot be built: its tests are skipped"
+
+if command -v npm >/dev/null; then
+    say "rtsp-streaming-server, which the tests meet"
+    tests/e2e/rtsp_streaming_server/install.sh || say "rtsp-streaming-server cannot be had: its test is skipped"
+else
+    say "no npm: the test of rtsp-streaming-server is skipped"
 fi
 
 say "formatting"

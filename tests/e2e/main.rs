@@ -18,6 +18,7 @@ mod rest;
 mod rewind;
 mod rewind_browser;
 mod rewind_webrtc;
+mod servers;
 mod slow_viewers;
 mod webrtc;
 mod webrtc_peers;
