@@ -27,7 +27,7 @@ mod wsc;
 pub use camera::Camera;
 pub use checker::Checker;
 pub use chromium::Chromium;
-pub use decoder::{Decoder, with_media_port};
+pub use decoder::{Decoded, Decoder, with_media_port};
 pub use gst_server::GstServer;
 pub use picture::Picture;
 pub use player_page::{ClockReading, PlayerPage};

@@ -41,5 +41,5 @@ mod stream;
 
 pub use config::{AuthScheme, CameraConfig, Codec, Codecs, Credentials, Filler, Load, Picture, Transports};
 pub use demo::{DemoCamera, start, start_demo};
-pub use faults::{ContentBase, Faults, Marker};
+pub use faults::{ContentBase, Faults, Marker, MediaFaults};
 pub use server::serve;
