@@ -91,6 +91,12 @@ fn with_parameter_sets(access_unit: &AccessUnit, clip: &Clip, config: &CameraCon
         let sei = nal::user_data(clip.codec, b"Lanecast-nothing", &[]);
         access_unit.nal_units.insert(access_unit.first_slice(clip.codec), sei.into());
     }
+    if media.start_code_in_sei {
+        let mut sei = nal::user_data(clip.codec, b"Lanecast-nothing", &[0x11; 40]);
+        let at = sei.len() - 20;
+        sei[at..at + START_CODE.len() + 1].copy_from_slice(&[0, 0, 0, 1, 0x65]);
+        access_unit.nal_units.insert(access_unit.first_slice(clip.codec), sei.into());
+    }
     if media.clutter {
         clutter(&mut access_unit, clip.codec);
     }

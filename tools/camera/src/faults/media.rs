@@ -31,7 +31,7 @@ pub struct MediaFaults {
     pub paired_timestamps: bool,
     /// RTP timestamps leap HOURS ahead after 2 s, and back after 4 s, and so on.
     // `stream.rs`
-    #[arg(long, value_name = "HOURS")]
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
     pub timestamps_leap: Option<f64>,
     /// One picture in 10 has an RTP timestamp 3 hours ahead, or 3 hours behind, in turn.
     // `stream.rs`
@@ -86,6 +86,10 @@ pub struct MediaFaults {
     // `packetizer.rs`, `reel.rs`
     #[arg(long)]
     pub annex_b: bool,
+    /// Puts an SEI before each picture that has an Annex B start code in it.
+    // `reel.rs`
+    #[arg(long)]
+    pub start_code_in_sei: bool,
     /// Puts a delimiter before each picture, filler data before and behind it, and an SEI behind it.
     // `reel.rs`
     #[arg(long)]
