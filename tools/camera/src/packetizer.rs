@@ -103,13 +103,13 @@ impl Packetizer {
         let chunk_len = self.payload_bytes_max - header.len() - 1;
         let chunks = body.chunks(chunk_len);
         let last = chunks.len() - 1;
-        for (index, chunk) in chunks.enumerate() {
+        for (index, chunk) in chunks.enumerate().skip(usize::from(self.faults.fragments_without_start)) {
             let mut payload = Vec::with_capacity(header.len() + 1 + chunk.len());
             match self.codec {
                 Codec::H264 => payload.push((header[0] & 0xe0) | 28),
                 Codec::H265 => payload.extend([(header[0] & 0x81) | (49 << 1), header[1]]),
             }
-            let start = if index == 0 && !self.faults.fragments_without_start { START } else { 0 };
+            let start = if index == 0 { START } else { 0 };
             let end = if index == last && !self.faults.fragments_without_end { END } else { 0 };
             payload.push(kind | start | end);
             payload.extend_from_slice(chunk);

@@ -134,10 +134,10 @@ impl Stream {
             let mut write = |payload: &[u8], marker: bool, rtp_timestamp: u32| {
                 let header = self.video.header(payload_type, marker, rtp_timestamp, payload.len());
                 let header = Header { with_extras: media.rtp_extras, ..header };
-                burst.push_rtp(channel, header, payload);
                 if media.foreign_payload_type {
                     burst.push_rtp(channel, Header { payload_type: FOREIGN, ..header }, &FOREIGN_PAYLOAD);
                 }
+                burst.push_rtp(channel, header, payload);
             };
             let (before, picture) = frame.packets.split_at(frame.stamp_at);
             for packet in start.iter().chain(before) {

@@ -69,7 +69,7 @@ pub struct MediaFaults {
     // `packetizer.rs`
     #[arg(long)]
     pub fragments_without_end: bool,
-    /// Does not set the start bit of the fragments of one picture in 10.
+    /// Leaves out the first fragment of one picture in 10, but no sequence number.
     // `packetizer.rs`, `reel.rs`
     #[arg(long)]
     pub fragments_without_start: bool,
@@ -103,7 +103,7 @@ pub struct MediaFaults {
     // `stream.rs`
     #[arg(long)]
     pub wrong_payload_type: bool,
-    /// Puts a packet of payload type 50 into each picture, with the sequence number of the packet before.
+    /// Puts a packet of payload type 50 before each one, with that one's sequence number.
     // `stream.rs`
     #[arg(long)]
     pub foreign_payload_type: bool,
