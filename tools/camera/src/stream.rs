@@ -126,8 +126,9 @@ impl Stream {
             let media = self.faults.media;
             self.misnumber(media);
             let rtp_timestamp = self.rtp_timestamp_of(frame.shown_later);
-            let is_early = media.early_parameter_sets && frame.random_access && self.is_started;
-            let early_timestamp = if is_early { self.rtp_timestamp_of(-1) } else { rtp_timestamp };
+            let is_early = media.early_parameter_sets && frame.random_access;
+            let a_picture = if is_early { self.cadence.units(1, VIDEO_CLOCK) } else { 0 };
+            let early_timestamp = rtp_timestamp.wrapping_sub(a_picture);
             let payload_type = if media.wrong_payload_type { VIDEO + 1 } else { VIDEO };
             let start = if self.is_started { &[][..] } else { &reel.start };
             self.is_started = true;
