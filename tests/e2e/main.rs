@@ -11,6 +11,7 @@ mod faults;
 mod join;
 mod pictures;
 mod program;
+mod quirks_media;
 mod reconnect;
 mod recording;
 mod recording_faults;

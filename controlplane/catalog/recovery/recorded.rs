@@ -69,6 +69,7 @@ fn unit(now: Instant, number: u32, shown: u32) -> AccessUnit {
     nal.resize(200 + number as usize, 0x80);
     let timestamp_90k = 1_000_000 + shown * 3601;
     AccessUnit {
+        new_clock_rate_hz: None,
         arrived: now,
         camera_timestamp: timestamp_90k,
         timestamp_90k,

@@ -32,7 +32,7 @@ pub use camera::Camera;
 pub use checker::Checker;
 pub use chromium::Chromium;
 pub use clip::Clip;
-pub use decoder::{Decoder, with_media_port};
+pub use decoder::{Decoded, Decoder, with_media_port};
 pub use gst_server::GstServer;
 pub use live555_server::Live555Server;
 pub use picture::Picture;

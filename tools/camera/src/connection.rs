@@ -259,7 +259,7 @@ impl Connection {
                 send_to(&udp.rtcp, packet, ip, port).await;
                 continue;
             }
-            let mut leaving = [None, None];
+            let mut leaving = [None, None, None];
             let mut free = leaving.iter_mut();
             self.link.pass(packet, |packet| {
                 if let Some(slot) = free.next() {

@@ -138,12 +138,14 @@ impl Conversation {
             return Answer::status(StatusCode::NotFound);
         };
         let (mount, config) = (&self.site.mounts[mount], &self.site.config);
+        let media = &config.faults.media;
         let description = Description {
             name: &mount.name,
             address: self.local.ip(),
-            reel: &mount.reels[0],
+            reel: &mount.reels[usize::from(media.wrong_sprop)],
             fps_milli: config.fps_milli,
-            with_sprop: !config.faults.no_sprop,
+            with_sprop: !config.faults.no_sprop && !media.parameter_sets_at_start_only,
+            with_pps: !media.no_pps_in_sprop,
             with_audio: config.with_audio,
         };
         let answer = Answer::ok().with(CONTENT_TYPE, "application/sdp").with_body(description.to_text());

@@ -1,7 +1,11 @@
 //! What a camera gets wrong on purpose. Each fault is applied at one named place, written beside it.
 //! A fault's decision is here; what it acts on is in the file named.
 
+mod media;
+
 use std::time::Duration;
+
+pub use media::MediaFaults;
 
 /// The faults of all mount points. `Faults::default()` has none.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,8 @@ pub struct Faults {
     pub session_timeout: Option<Duration>,
     /// Switches to a picture of another size, and back, this often. `stream.rs`
     pub change_resolution_every: Option<Duration>,
+    /// What it gets wrong in its media.
+    pub media: MediaFaults,
 }
 
 impl Faults {

@@ -8,7 +8,7 @@
 //!
 //! **What a client sees.** Each RTSP session is its own RTP stream (own SSRC, sequence numbers, timestamps) that starts
 //! with the picture's first IDR at the next tick of the mount point. Pictures are stamped in decoding order, so files with
-//! B-frames keep their order but not their exact times. The loop's end is not visible in sequence numbers and timestamps.
+//! B-frames keep their order but not their exact times, unless told to (`b_pictures`). The loop's end is not visible in sequence numbers and timestamps.
 //! A session lives as long as its connection, over UDP too, and expires if 60 s pass without an RTSP request: receiver
 //! reports are read and do not count.
 //!
@@ -41,5 +41,5 @@ mod stream;
 
 pub use config::{AuthScheme, CameraConfig, Codec, Codecs, Credentials, Filler, Load, Picture, Transports};
 pub use demo::{DemoCamera, start, start_demo};
-pub use faults::{ContentBase, Faults, Marker};
+pub use faults::{ContentBase, Faults, Marker, MediaFaults};
 pub use server::serve;

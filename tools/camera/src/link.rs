@@ -8,6 +8,7 @@ use crate::rng::Rng;
 pub(crate) struct Link {
     loss_percent: f64,
     reorder: bool,
+    duplicates_percent: f64,
     rng: Rng,
     /// A packet that is sent late, and how many go before it.
     late: Option<(Vec<u8>, u32)>,
@@ -15,10 +16,16 @@ pub(crate) struct Link {
 
 impl Link {
     pub fn new(faults: &Faults, rng: Rng) -> Self {
-        Self { loss_percent: faults.loss_percent, reorder: faults.reorder, rng, late: None }
+        Self {
+            loss_percent: faults.loss_percent,
+            reorder: faults.reorder,
+            duplicates_percent: faults.media.duplicates,
+            rng,
+            late: None,
+        }
     }
 
-    /// Calls `send` with the packets that leave now that `packet` was handed over: none, one or two.
+    /// Calls `send` with the packets that leave now that `packet` was handed over: three at most.
     pub fn pass<'a>(&mut self, packet: &'a [u8], mut send: impl FnMut(std::borrow::Cow<'a, [u8]>)) {
         if self.loss_percent > 0.0 && self.rng.percent(self.loss_percent) {
             return;
@@ -29,6 +36,9 @@ impl Link {
             return;
         }
         send(packet.into());
+        if self.duplicates_percent > 0.0 && self.rng.percent(self.duplicates_percent) {
+            send(packet.into());
+        }
         if let Some((_, overtaken_by)) = &mut self.late {
             *overtaken_by -= 1;
         }
@@ -67,6 +77,14 @@ mod tests {
         assert!((8_850..9_150).contains(&sent.len()), "{}", sent.len());
         assert_eq!(sent, pass(&faults, 1));
         assert_ne!(sent, pass(&faults, 2));
+    }
+
+    #[test]
+    fn duplicates_come_behind_their_originals() {
+        let media = crate::faults::MediaFaults { duplicates: 10.0, ..Default::default() };
+        let sent = pass(&Faults { media, ..Faults::default() }, 1);
+        assert!((10_850..11_150).contains(&sent.len()), "{}", sent.len());
+        assert!(sent.windows(2).all(|pair| pair[0] == pair[1] || pair[0] + 1 == pair[1]));
     }
 
     #[test]

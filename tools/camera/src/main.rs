@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::{Args, Parser, ValueEnum};
 use lanecast_camera::{
-    AuthScheme, CameraConfig, Codecs, ContentBase, Credentials, Faults, Filler, Load, Marker, Picture,
-    Transports, serve,
+    AuthScheme, CameraConfig, Codecs, ContentBase, Credentials, Faults, Filler, Load, Marker, MediaFaults,
+    Picture, Transports, serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -152,6 +152,8 @@ struct FaultArguments {
     /// Switches to a picture of 320x180, and back, every S seconds. The SDP keeps telling of the first.
     #[arg(long, value_name = "S", value_parser = seconds)]
     change_resolution_every: Option<Duration>,
+    #[command(flatten)]
+    media: MediaFaults,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -305,6 +307,7 @@ impl From<FaultArguments> for Faults {
             media_before_play_reply: arguments.media_before_play_reply,
             session_timeout: arguments.short_session_timeout,
             change_resolution_every: arguments.change_resolution_every,
+            media: arguments.media,
         }
     }
 }

@@ -73,6 +73,22 @@ impl Codec {
     }
 }
 
+/// An access unit delimiter that allows all kinds of slices.
+pub(crate) fn delimiter(codec: Codec) -> bytes::Bytes {
+    bytes::Bytes::from_static(match codec {
+        Codec::H264 => &[9, 0xf0],
+        Codec::H265 => &[35 << 1, 1, 0x50],
+    })
+}
+
+/// Whether no other picture refers to a slice's: `nal_ref_idc` 0, or a sub-layer non-reference picture.
+pub(crate) fn is_disposable(codec: Codec, slice: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => slice[0] & 0x60 == 0,
+        Codec::H265 => codec.nal_type(slice[0]) < 16 && codec.nal_type(slice[0]).is_multiple_of(2),
+    }
+}
+
 /// A NAL unit with one `user_data_unregistered` SEI message (H.264 section D.1.7, H.265 section D.2.7).
 pub(crate) fn user_data(codec: Codec, uuid: &[u8; 16], payload: &[u8]) -> Vec<u8> {
     const USER_DATA_UNREGISTERED: u8 = 5;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::config::Codec;
-use crate::faults::Marker;
+use crate::faults::{Marker, MediaFaults};
 use crate::nal::{self, Kind};
 
 /// An RTP packet but for what differs from camera to camera: sequence number, timestamp, SSRC.
@@ -23,6 +23,7 @@ pub(crate) struct Packetizer {
     /// Whether NAL units that are no slices share packets.
     pub aggregate: bool,
     pub marker: Marker,
+    pub faults: MediaFaults,
 }
 
 impl Packetizer {
@@ -32,12 +33,17 @@ impl Packetizer {
         let mut together: Vec<&Bytes> = Vec::new();
         for nal_unit in nal_units {
             let is_slice = matches!(nal::kind(self.codec, nal_unit), Kind::Slice { .. });
-            if self.aggregate && !is_slice && self.fits(&together, nal_unit) {
+            let is_company = self.faults.aggregate_slices || self.aggregate && !is_slice;
+            if is_company && self.fits(&together, nal_unit) {
                 together.push(nal_unit);
                 continue;
             }
             self.flush(&mut together, &mut packets);
-            self.whole_or_fragments(nal_unit, &mut packets);
+            if is_company && self.fits(&[], nal_unit) {
+                together.push(nal_unit);
+            } else {
+                self.whole_or_fragments(nal_unit, &mut packets);
+            }
         }
         self.flush(&mut together, &mut packets);
         if let Some(last) = packets.last_mut() {
@@ -55,7 +61,7 @@ impl Packetizer {
     fn flush(&self, together: &mut Vec<&Bytes>, packets: &mut Vec<Packet>) {
         match together[..] {
             [] => {}
-            [nal_unit] => packets.push(self.packet(nal_unit.clone(), is_sei(self.codec, nal_unit))),
+            [nal_unit] => self.whole_or_fragments(nal_unit, packets),
             _ => packets.push(self.packet(self.aggregation(together), false)),
         }
         together.clear();
@@ -75,7 +81,13 @@ impl Packetizer {
     }
 
     fn whole_or_fragments(&self, nal_unit: &Bytes, packets: &mut Vec<Packet>) {
-        if nal_unit.len() <= self.payload_bytes_max {
+        let is_slice = matches!(nal::kind(self.codec, nal_unit), Kind::Slice { .. });
+        if self.faults.single_fragments && is_slice && nal_unit.len() < self.payload_bytes_max {
+            self.fragments(nal_unit, packets);
+        } else if self.faults.annex_b && START_CODE.len() + nal_unit.len() <= self.payload_bytes_max {
+            let payload = [&START_CODE[..], nal_unit].concat();
+            packets.push(self.packet(payload.into(), is_sei(self.codec, nal_unit)));
+        } else if nal_unit.len() <= self.payload_bytes_max {
             packets.push(self.packet(nal_unit.clone(), is_sei(self.codec, nal_unit)));
         } else {
             self.fragments(nal_unit, packets);
@@ -91,13 +103,15 @@ impl Packetizer {
         let chunk_len = self.payload_bytes_max - header.len() - 1;
         let chunks = body.chunks(chunk_len);
         let last = chunks.len() - 1;
-        for (index, chunk) in chunks.enumerate() {
+        for (index, chunk) in chunks.enumerate().skip(usize::from(self.faults.fragments_without_start)) {
             let mut payload = Vec::with_capacity(header.len() + 1 + chunk.len());
             match self.codec {
                 Codec::H264 => payload.push((header[0] & 0xe0) | 28),
                 Codec::H265 => payload.extend([(header[0] & 0x81) | (49 << 1), header[1]]),
             }
-            payload.push(kind | if index == 0 { START } else { 0 } | if index == last { END } else { 0 });
+            let start = if index == 0 { START } else { 0 };
+            let end = if index == last && !self.faults.fragments_without_end { END } else { 0 };
+            payload.push(kind | start | end);
             payload.extend_from_slice(chunk);
             packets.push(self.packet(payload.into(), is_sei(self.codec, nal_unit) && index == last));
         }
@@ -113,6 +127,9 @@ impl Packetizer {
     }
 }
 
+/// Annex B of H.264 and H.265.
+pub(crate) const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
 fn is_sei(codec: Codec, nal_unit: &[u8]) -> bool {
     match codec {
         Codec::H264 => codec.nal_type(nal_unit[0]) == 6,
@@ -126,7 +143,13 @@ mod tests {
     use crate::clip::Clip;
 
     fn packetizer(codec: Codec) -> Packetizer {
-        Packetizer { codec, payload_bytes_max: 1388, aggregate: true, marker: Marker::LastPacket }
+        Packetizer {
+            codec,
+            payload_bytes_max: 1388,
+            aggregate: true,
+            marker: Marker::LastPacket,
+            faults: MediaFaults::default(),
+        }
     }
 
     /// What RFC 6184 section 5 and RFC 7798 section 4.4 tell a receiver to do.

@@ -6,7 +6,7 @@ use crate::clip::{AccessUnit, Clip};
 use crate::config::{CameraConfig, Codec};
 use crate::faults::Marker;
 use crate::nal::{self, Kind};
-use crate::packetizer::{Packet, Packetizer};
+use crate::packetizer::{Packet, Packetizer, START_CODE};
 use crate::rtp;
 
 /// Packetized access units, to be played in a loop.
@@ -15,6 +15,8 @@ pub(crate) struct Reel {
     pub codec: Codec,
     /// For the SDP.
     pub parameter_sets: Vec<Bytes>,
+    /// What a session begins with, before the first picture.
+    pub start: Vec<Packet>,
     pub frames: Vec<Frame>,
 }
 
@@ -25,33 +27,52 @@ pub(crate) struct Frame {
     /// Before which packet a stamp belongs: the first with a slice.
     pub stamp_at: usize,
     pub random_access: bool,
+    /// How many pictures later, or earlier, it is shown than its place says.
+    pub shown_later: i64,
 }
 
 impl Reel {
     pub fn new(clip: &Clip, config: &CameraConfig) -> Self {
         let packet_bytes_max = config.faults.oversize_packets.unwrap_or(config.packet_bytes_max);
+        let media = config.faults.media;
+        let extras = if media.rtp_extras { rtp::EXTRAS_LEN } else { 0 };
         let packetizer = Packetizer {
             codec: clip.codec,
-            payload_bytes_max: packet_bytes_max - rtp::HEADER_LEN,
+            payload_bytes_max: packet_bytes_max - rtp::HEADER_LEN - extras,
             aggregate: config.aggregate && config.faults.marker != Marker::AlsoOnSei,
             marker: config.faults.marker,
+            faults: media,
         };
         let frames = clip
             .access_units
             .iter()
-            .map(|access_unit| Frame::new(&with_parameter_sets(access_unit, clip, config), packetizer))
+            .enumerate()
+            .map(|(index, access_unit)| {
+                let mut packetizer = packetizer;
+                packetizer.faults.fragments_without_start &= index % 10 == 5;
+                let mut frame = Frame::new(&with_parameter_sets(access_unit, clip, config), packetizer);
+                frame.shown_later = if media.b_pictures { shown_later(clip, index) } else { 0 };
+                frame
+            })
             .collect();
-        Self { codec: clip.codec, parameter_sets: clip.parameter_sets.clone(), frames }
+        let start = match media.parameter_sets_at_start_only {
+            true => packetizer.packetize(&clip.parameter_sets, false),
+            false => Vec::new(),
+        };
+        Self { codec: clip.codec, parameter_sets: clip.parameter_sets.clone(), start, frames }
     }
 }
 
 impl Frame {
     fn new(access_unit: &AccessUnit, packetizer: Packetizer) -> Self {
-        let (before, picture) = access_unit.nal_units.split_at(access_unit.first_slice(packetizer.codec));
+        let faults = packetizer.faults;
+        let is_one = faults.aggregate_slices || faults.annex_b && access_unit.random_access;
+        let first_slice = if is_one { 0 } else { access_unit.first_slice(packetizer.codec) };
+        let (before, picture) = access_unit.nal_units.split_at(first_slice);
         let mut packets = packetizer.packetize(before, false);
         let stamp_at = packets.len();
         packets.extend(packetizer.packetize(picture, true));
-        Self { packets, stamp_at, random_access: access_unit.random_access }
+        Self { packets, stamp_at, random_access: access_unit.random_access, shown_later: 0 }
     }
 }
 
@@ -60,7 +81,8 @@ impl Frame {
 fn with_parameter_sets(access_unit: &AccessUnit, clip: &Clip, config: &CameraConfig) -> AccessUnit {
     let is_parameter_set = |nal_unit: &Bytes| nal::kind(clip.codec, nal_unit) == Kind::ParameterSet;
     let mut access_unit = access_unit.clone();
-    if config.faults.no_inband_parameter_sets {
+    let media = config.faults.media;
+    if config.faults.no_inband_parameter_sets || media.parameter_sets_at_start_only {
         access_unit.nal_units.retain(|nal_unit| !is_parameter_set(nal_unit));
     } else if access_unit.random_access && !access_unit.nal_units.iter().any(is_parameter_set) {
         access_unit.nal_units.splice(0..0, clip.parameter_sets.iter().cloned());
@@ -69,7 +91,43 @@ fn with_parameter_sets(access_unit: &AccessUnit, clip: &Clip, config: &CameraCon
         let sei = nal::user_data(clip.codec, b"Lanecast-nothing", &[]);
         access_unit.nal_units.insert(access_unit.first_slice(clip.codec), sei.into());
     }
+    if media.start_code_in_sei {
+        let mut sei = nal::user_data(clip.codec, b"Lanecast-nothing", &[0x11; 40]);
+        let at = sei.len() - 20;
+        sei[at..at + START_CODE.len() + 1].copy_from_slice(&[0, 0, 0, 1, 0x65]);
+        access_unit.nal_units.insert(access_unit.first_slice(clip.codec), sei.into());
+    }
+    if media.clutter {
+        clutter(&mut access_unit, clip.codec);
+    }
+    if media.annex_b && access_unit.random_access {
+        let one_nal_unit = access_unit.nal_units.join(&START_CODE[..]);
+        access_unit.nal_units = vec![one_nal_unit.into()];
+    }
     access_unit
+}
+
+/// Puts around a picture what tells a receiver of RTP nothing.
+fn clutter(access_unit: &mut AccessUnit, codec: Codec) {
+    let filler = || Bytes::from(nal::filler(codec, 30));
+    access_unit.nal_units.insert(access_unit.first_slice(codec), filler());
+    access_unit.nal_units.insert(0, filler());
+    access_unit.nal_units.insert(0, nal::delimiter(codec));
+    access_unit.nal_units.push(filler());
+    access_unit.nal_units.push(nal::user_data(codec, b"Lanecast-nothing", &[]).into());
+}
+
+/// B-pictures that no other refers to are shown before the picture that is sent before them.
+fn shown_later(clip: &Clip, index: usize) -> i64 {
+    let is_b = |access_unit: &AccessUnit| {
+        let slice = access_unit.nal_units.get(access_unit.first_slice(clip.codec));
+        slice.is_some_and(|slice| nal::is_disposable(clip.codec, slice))
+    };
+    let pictures = &clip.access_units;
+    if is_b(&pictures[index]) {
+        return -1;
+    }
+    pictures[index + 1..].iter().take_while(|picture| is_b(picture)).count() as i64
 }
 
 #[cfg(test)]

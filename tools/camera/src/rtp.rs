@@ -28,6 +28,8 @@ pub(crate) struct Header {
     pub sequence: u16,
     pub rtp_timestamp: u32,
     pub ssrc: u32,
+    /// With two CSRCs, a header extension and padding.
+    pub with_extras: bool,
 }
 
 impl Burst {
@@ -55,13 +57,20 @@ impl Burst {
     }
 
     pub fn push_rtp(&mut self, channel: u8, header: Header, payload: &[u8]) {
-        self.frame(channel, HEADER_LEN + payload.len());
-        self.bytes.push(0x80);
+        const CSRC_COUNT_EXTENSION_PADDING: u8 = 2 | 0x10 | 0x20;
+        let (before, behind): (&[u8], &[u8]) = match header.with_extras {
+            true => (&EXTRAS_BEFORE, &EXTRAS_BEHIND),
+            false => (&[], &[]),
+        };
+        self.frame(channel, HEADER_LEN + before.len() + payload.len() + behind.len());
+        self.bytes.push(0x80 | if header.with_extras { CSRC_COUNT_EXTENSION_PADDING } else { 0 });
         self.bytes.push(header.payload_type | if header.marker { 0x80 } else { 0 });
         self.bytes.extend_from_slice(&header.sequence.to_be_bytes());
         self.bytes.extend_from_slice(&header.rtp_timestamp.to_be_bytes());
         self.bytes.extend_from_slice(&header.ssrc.to_be_bytes());
+        self.bytes.extend_from_slice(before);
         self.bytes.extend_from_slice(payload);
+        self.bytes.extend_from_slice(behind);
     }
 
     /// A sender report with a CNAME.
@@ -88,6 +97,14 @@ impl Burst {
         self.bytes.extend_from_slice(&(len as u16).to_be_bytes());
     }
 }
+
+/// Two CSRCs, and the header extension of ONVIF streaming (section 6.3: 0xabac, three words).
+const EXTRAS_BEFORE: [u8; 24] =
+    [0, 0, 0, 1, 0, 0, 0, 2, 0xab, 0xac, 0, 3, 0x65, 0x65, 0x65, 0x65, 0x65, 0x65, 0x65, 0x65, 0x80, 0, 0, 0];
+/// Padding, the last byte of which counts it.
+const EXTRAS_BEHIND: [u8; 4] = [0x65, 0x88, 0x80, 4];
+/// Bytes that extras add to a packet.
+pub(crate) const EXTRAS_LEN: usize = EXTRAS_BEFORE.len() + EXTRAS_BEHIND.len();
 
 /// What a sender report says.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +139,7 @@ mod tests {
             sequence: 0x0102,
             rtp_timestamp: 0x03040506,
             ssrc: 0x0708090a,
+            with_extras: false,
         };
         burst.push_rtp(2, header, &[0x65, 0x66]);
         burst.push_rtp(3, Header { marker: false, ..header }, &[]);
@@ -132,6 +150,24 @@ mod tests {
         let packets: Vec<(u8, usize)> =
             burst.packets().map(|(channel, packet)| (channel, packet.len())).collect();
         assert_eq!(packets, [(2, 14), (3, 12)]);
+    }
+
+    #[test]
+    fn extras_stand_around_the_payload() {
+        let mut burst = Burst::default();
+        let header = Header {
+            payload_type: VIDEO,
+            marker: false,
+            sequence: 1,
+            rtp_timestamp: 2,
+            ssrc: 3,
+            with_extras: true,
+        };
+        burst.push_rtp(0, header, &[0x41, 0x9a]);
+        let (_, packet) = burst.packets().next().unwrap();
+        assert_eq!((packet.len(), packet[0]), (HEADER_LEN + EXTRAS_LEN + 2, 0xb2));
+        assert_eq!(packet[36..38], [0x41, 0x9a]);
+        assert_eq!(packet.last(), Some(&4));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) struct Description<'a> {
     pub reel: &'a Reel,
     pub fps_milli: u64,
     pub with_sprop: bool,
+    pub with_pps: bool,
     pub with_audio: bool,
 }
 
@@ -67,13 +68,19 @@ impl Description<'_> {
                     parameters.push(format!("profile-level-id={profile:02x}{constraints:02x}{level:02x}"));
                 }
                 if self.with_sprop {
-                    let sets = [of_type(sets, Codec::H264, 7), of_type(sets, Codec::H264, 8)].concat();
-                    parameters.push(format!("sprop-parameter-sets={}", base64_list(&sets)));
+                    let pps = if self.with_pps { of_type(sets, Codec::H264, 8) } else { Vec::new() };
+                    let sps = of_type(sets, Codec::H264, 7);
+                    parameters.push(format!(
+                        "sprop-parameter-sets={},{}",
+                        base64_list(&sps),
+                        base64_list(&pps)
+                    ));
                 }
                 parameters
             }
             Codec::H265 if self.with_sprop => [("sprop-vps", 32), ("sprop-sps", 33), ("sprop-pps", 34)]
                 .into_iter()
+                .filter(|&(_, kind)| self.with_pps || kind != 34)
                 .map(|(name, kind)| format!("{name}={}", base64_list(&of_type(sets, Codec::H265, kind))))
                 .collect(),
             Codec::H265 => Vec::new(),
@@ -98,8 +105,16 @@ mod tests {
     fn text(codec: Codec, with_sprop: bool, with_audio: bool) -> String {
         let reel = Reel::new(&Clip::built_in(codec), &CameraConfig::default());
         let address = [127, 0, 0, 1].into();
-        Description { name: "cam0", address, reel: &reel, fps_milli: 25_000, with_sprop, with_audio }
-            .to_text()
+        Description {
+            name: "cam0",
+            address,
+            reel: &reel,
+            fps_milli: 25_000,
+            with_sprop,
+            with_pps: true,
+            with_audio,
+        }
+        .to_text()
     }
 
     fn parse(text: &str) -> sdp_types::Session {

@@ -86,6 +86,7 @@ fn check(config: &CameraConfig) -> anyhow::Result<()> {
         ensure!((64..=65_535).contains(&bytes), "an RTP packet has 64 to 65535 bytes, not {bytes}");
     }
     ensure!((0.0..=100.0).contains(&config.faults.loss_percent), "loss is 0 to 100 per cent");
+    config.faults.media.check()?;
     ensure!(
         config.load.idr_bytes.is_none_or(|bytes| bytes <= IDR_BYTES_MAX),
         "an IDR picture has at most {IDR_BYTES_MAX} bytes"
@@ -145,9 +146,10 @@ fn reels(config: &CameraConfig, clip: Clip) -> anyhow::Result<[Arc<Reel>; 2]> {
     let codec = clip.codec;
     let clip = load::enlarge(clip, &config.load, config.fps_milli).context("cannot make the wanted load")?;
     let reel = Arc::new(Reel::new(&clip, config));
-    let other = match config.faults.change_resolution_every {
-        Some(_) => Arc::new(Reel::new(&Clip::built_in_small(codec), config)),
-        None => Arc::clone(&reel),
+    let is_small_wanted = config.faults.change_resolution_every.is_some() || config.faults.media.wrong_sprop;
+    let other = match is_small_wanted {
+        true => Arc::new(Reel::new(&Clip::built_in_small(codec), config)),
+        false => Arc::clone(&reel),
     };
     Ok([reel, other])
 }

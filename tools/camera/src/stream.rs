@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::faults::Faults;
+use crate::faults::{Faults, MediaFaults};
 use crate::reel::Reel;
 use crate::rng::Rng;
 use crate::rtp::{Burst, Header, PCMU, SenderReport, VIDEO};
@@ -24,6 +24,8 @@ pub(crate) struct Stream {
     access_unit: u64,
     /// Pictures were left out: wait for one that decoding can start at.
     is_waiting: bool,
+    /// A picture was sent.
+    is_started: bool,
     faults: Faults,
 }
 
@@ -71,7 +73,7 @@ impl Stream {
     pub fn new(reels: [Arc<Reel>; 2], cadence: Cadence, faults: Faults, rng: &mut Rng) -> Self {
         Self {
             cadence,
-            video: Sender::new(rng),
+            video: Sender::new(rng).before_a_wrap(&faults.media),
             audio: Sender::new(rng),
             reels,
             reel: 0,
@@ -79,6 +81,7 @@ impl Stream {
             tick: 0,
             access_unit: 0,
             is_waiting: false,
+            is_started: false,
             faults,
         }
     }
@@ -120,16 +123,28 @@ impl Stream {
         let frame = &reel.frames[self.position];
         self.is_waiting &= !frame.random_access;
         if let (Some((channel, _)), false) = (channels.video, self.is_waiting) {
-            let rtp_timestamp = self.rtp_timestamp();
-            let mut push = |payload: &[u8], marker: bool| {
-                burst.push_rtp(
-                    channel,
-                    self.video.header(VIDEO, marker, rtp_timestamp, payload.len()),
-                    payload,
-                );
+            let media = self.faults.media;
+            self.misnumber(media);
+            let rtp_timestamp = self.rtp_timestamp_of(frame.shown_later);
+            let is_early = media.early_parameter_sets && frame.random_access;
+            let a_picture = if is_early { self.cadence.units(1, VIDEO_CLOCK) } else { 0 };
+            let early_timestamp = rtp_timestamp.wrapping_sub(a_picture);
+            let payload_type = if media.wrong_payload_type { VIDEO + 1 } else { VIDEO };
+            let start = if self.is_started { &[][..] } else { &reel.start };
+            self.is_started = true;
+            let mut write = |payload: &[u8], marker: bool, rtp_timestamp: u32| {
+                let header = self.video.header(payload_type, marker, rtp_timestamp, payload.len());
+                let header = Header { with_extras: media.rtp_extras, ..header };
+                if media.foreign_payload_type {
+                    burst.push_rtp(channel, Header { payload_type: FOREIGN, ..header }, &FOREIGN_PAYLOAD);
+                }
+                burst.push_rtp(channel, header, payload);
             };
             let (before, picture) = frame.packets.split_at(frame.stamp_at);
-            before.iter().for_each(|packet| push(&packet.payload, packet.marker));
+            for packet in start.iter().chain(before) {
+                write(&packet.payload, packet.marker || is_early, early_timestamp);
+            }
+            let mut push = |payload: &[u8], marker: bool| write(payload, marker, rtp_timestamp);
             if let Some(now) = stamped_at {
                 push(&stamp::nal_unit(reel.codec, self.access_unit, now), self.faults.marker.of_sei());
             }
@@ -161,8 +176,30 @@ impl Stream {
     }
 
     fn rtp_timestamp(&self) -> u32 {
-        let (tick, offset) = self.faults.distort(self.tick);
-        self.video.base.wrapping_add(self.cadence.units(tick, VIDEO_CLOCK)).wrapping_add(offset as u32)
+        self.rtp_timestamp_of(0)
+    }
+
+    /// Of the picture so many after the due one.
+    fn rtp_timestamp_of(&self, later: i64) -> u32 {
+        let (tick, offset) = self.faults.distort(self.tick.saturating_add_signed(later));
+        let (tick, more) = self.faults.media.distort(tick, self.cadence);
+        let units = self.cadence.units(tick, VIDEO_CLOCK);
+        self.video.base.wrapping_add(units).wrapping_add((offset + more) as u32)
+    }
+
+    /// Sequence numbers and SSRC are not what they should be from the due picture on.
+    fn misnumber(&mut self, faults: MediaFaults) {
+        let is_due = |every| MediaFaults::is_due(every, self.tick, self.cadence);
+        if is_due(faults.sequence_restarts_every) {
+            self.video.sequence = 0;
+        }
+        let changed = Sender::new(&mut Rng::new(self.video.ssrc.into()));
+        if is_due(faults.ssrc_changes_every) {
+            self.video.ssrc = changed.ssrc;
+        }
+        if is_due(faults.source_changes_every) {
+            self.video = changed;
+        }
     }
 
     /// The samples of one frame interval: 0xff is silence in µ-law.
@@ -205,8 +242,19 @@ impl Sender {
         }
     }
 
+    fn before_a_wrap(mut self, faults: &MediaFaults) -> Self {
+        if faults.timestamps_wrap_soon {
+            self.base = (2 * VIDEO_CLOCK as u32).wrapping_neg();
+        }
+        if faults.sequence_wraps_soon {
+            self.sequence = u16::MAX - 29;
+        }
+        self
+    }
+
     fn header(&mut self, payload_type: u8, marker: bool, rtp_timestamp: u32, payload_len: usize) -> Header {
-        let header = Header { payload_type, marker, sequence: self.sequence, rtp_timestamp, ssrc: self.ssrc };
+        let (sequence, ssrc) = (self.sequence, self.ssrc);
+        let header = Header { payload_type, marker, sequence, rtp_timestamp, ssrc, with_extras: false };
         self.sequence = self.sequence.wrapping_add(1);
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload_len as u32);
@@ -226,6 +274,9 @@ impl Sender {
 
 const VIDEO_CLOCK: u64 = 90_000;
 const AUDIO_CLOCK: u64 = 8_000;
+/// Payload type of packets that are no video: what Uniview's devices mix in.
+const FOREIGN: u8 = 50;
+const FOREIGN_PAYLOAD: [u8; 16] = [0x5a; 16];
 
 #[cfg(test)]
 mod tests {

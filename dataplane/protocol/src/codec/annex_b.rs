@@ -26,6 +26,12 @@ pub(super) fn split(bytes: Bytes) -> impl Iterator<Item = Bytes> {
     })
 }
 
+/// True if what stands before the first start code, or all where there is none, ends with `byte`, but for zeros.
+pub(super) fn first_ends_with(bytes: &[u8], byte: u8) -> bool {
+    let first = &bytes[..next_start_code(bytes).unwrap_or(bytes.len())];
+    first.iter().rev().find(|&&byte| byte != 0) == Some(&byte)
+}
+
 fn next_start_code(bytes: &[u8]) -> Option<usize> {
     memchr::memmem::find(bytes, &[0, 0, 1])
 }

@@ -19,8 +19,12 @@
 //! # What else is tolerated
 //!
 //! - *Annex B start codes* at the front of a packet, or behind a NAL unit that is no slice (V380): split.
-//! - *FU with start and end bit*: a whole NAL unit. *Empty fragments*: skipped.
+//!   An SEI is left whole unless what stands before the start code ends as an SEI does: signatures in it
+//!   may hold anything (ONVIF Media Signing).
+//! - *FU with start and end bit* (OpenIPC, CostarHD): a whole NAL unit. *Empty fragments*: skipped.
 //! - *Fragments that disagree on their type* (Tiandy): the first one's holds.
+//! - *FU whose end bit never comes*: from a camera that has never set one, a fragmented NAL unit is whole
+//!   when something else follows with no packet lost between; once that was seen, at the marker too.
 
 use std::collections::VecDeque;
 
@@ -54,7 +58,7 @@ pub enum Depacketized {
 /// Counters, all since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DepacketizerStatistics {
-    /// Packets whose payload was malformed.
+    /// Packets whose payload was malformed, or fragments of a NAL unit whose start the camera did not send.
     pub malformed_packets: u64,
     /// NAL units dropped because a fragment was missing.
     pub broken_nals: u64,
@@ -70,7 +74,12 @@ pub struct Depacketizer {
     fragmented: Fragmented,
     /// Slices of the NAL unit in `Fragmented::Collecting`, else empty. Kept for its capacity.
     slices: Vec<Bytes>,
+    end_bits: EndBits,
+    /// The fragment before had a marker, and no end bit.
+    marked_open: bool,
     markers: Markers,
+    /// Packets just before the one in hand were lost.
+    lost_before: bool,
     /// Packets were lost since the last access unit ended: they may have been the next one's.
     lost_between: bool,
     /// The packet in hand has something wrong.
@@ -88,6 +97,9 @@ impl Depacketizer {
             access_unit: None,
             fragmented: Fragmented::None,
             slices: Vec::new(),
+            end_bits: EndBits::Unknown,
+            marked_open: false,
+            lost_before: false,
             markers: Markers::Trusted { ended: None },
             lost_between: false,
             malformed: false,
@@ -99,7 +111,8 @@ impl Depacketizer {
     /// Takes the next packet in order.
     pub fn handle_packet(&mut self, packet: Ordered) {
         let Ordered { packet, lost_before } = packet;
-        if lost_before > 0 {
+        self.lost_before = lost_before > 0;
+        if self.lost_before {
             self.handle_loss();
         }
         self.handle_timestamp(packet.rtp_timestamp);
@@ -141,6 +154,7 @@ impl Depacketizer {
 
     fn handle_loss(&mut self) {
         self.break_fragmented();
+        self.marked_open = false;
         self.damage();
         self.lost_between = true;
         if let Markers::Trusted { ended } = &mut self.markers {
@@ -195,7 +209,7 @@ impl Depacketizer {
     /// Takes what should be one whole NAL unit.
     fn handle_whole(&mut self, bytes: Bytes) {
         self.leave_fragmented();
-        if annex_b::has_start_code(&bytes) || !self.head(&bytes).is_slice() {
+        if annex_b::has_start_code(&bytes) || self.may_be_several(&bytes) {
             self.handle_annex_b(bytes);
         } else {
             self.handle_nal(bytes);
@@ -242,9 +256,13 @@ impl Depacketizer {
             self.collect(header);
         } else if self.fragmented == Fragmented::None {
             self.miss_start(self.head(&header));
+        } else if std::mem::take(&mut self.marked_open) {
+            // A NAL unit that goes on behind a marker.
+            self.markers = Markers::Distrusted;
         }
         self.collect(body);
         if end {
+            self.end_bits = EndBits::Set;
             self.end_fragmented();
         }
         !end
@@ -274,15 +292,25 @@ impl Depacketizer {
         slices.extend(self.slices.drain(..));
         let nal = Nal { slices };
         if nal.head(self.codec).is_slice() {
-            self.finish_nal(nal);
-        } else {
-            self.handle_annex_b(nal.to_contiguous());
+            return self.finish_nal(nal);
         }
+        let bytes = nal.to_contiguous();
+        match self.may_be_several(&bytes) {
+            true => self.handle_annex_b(bytes),
+            false => self.finish_nal(Nal::from_bytes(bytes)),
+        }
+    }
+
+    /// Start codes are looked for in all but slices, which are too large to search, and SEI that end elsewhere.
+    fn may_be_several(&self, bytes: &Bytes) -> bool {
+        let head = self.head(bytes);
+        !head.is_slice() && (!head.is_sei() || annex_b::first_ends_with(bytes, SEI_END))
     }
 
     /// The fragments to come have no start: it was lost, or never sent.
     fn miss_start(&mut self, head: NalHead) {
         self.statistics.broken_nals += 1;
+        self.malformed |= !self.lost_before;
         self.fragmented = Fragmented::Discarding;
         let access_unit = self.open_access_unit(false);
         access_unit.damaged = true;
@@ -300,10 +328,19 @@ impl Depacketizer {
         }
     }
 
-    /// Something else than a next fragment came.
+    /// Something else than a next fragment came. Had a packet been lost, none would be collected any more.
     fn leave_fragmented(&mut self) {
+        self.marked_open = false;
+        if self.is_collecting() && self.end_bits != EndBits::Set {
+            self.end_bits = EndBits::Missing;
+            return self.end_fragmented();
+        }
         self.break_fragmented();
         self.fragmented = Fragmented::None;
+    }
+
+    fn is_collecting(&self) -> bool {
+        matches!(self.fragmented, Fragmented::Collecting { .. })
     }
 
     /// A NAL unit starts, whole or fragmented: to which access unit does it belong?
@@ -335,11 +372,14 @@ impl Depacketizer {
     }
 
     fn handle_marker(&mut self, fragment_left_open: bool) {
-        if fragment_left_open {
-            self.markers = Markers::Distrusted;
+        if self.markers == Markers::Distrusted {
+            return;
         }
-        let collecting = matches!(self.fragmented, Fragmented::Collecting { .. });
-        if self.has_slice() && self.markers != Markers::Distrusted && !collecting {
+        if fragment_left_open && self.end_bits == EndBits::Missing {
+            self.end_fragmented();
+        }
+        self.marked_open = fragment_left_open && self.fragmented != Fragmented::None;
+        if self.has_slice() && !self.is_collecting() {
             self.end_access_unit(true);
         }
     }
@@ -456,6 +496,17 @@ enum Fragmented {
     Discarding,
 }
 
+/// Whether the last fragments of the track's NAL units have an end bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndBits {
+    /// No fragmented NAL unit is over yet.
+    Unknown,
+    /// The last one had: one that has none is broken.
+    Set,
+    /// The last one had none, though all of it had come.
+    Missing,
+}
+
 /// Whether the track's marker bits tell the truth.
 #[derive(Debug, PartialEq, Eq)]
 enum Markers {
@@ -486,408 +537,8 @@ const MAX_ACCESS_UNIT_SLICES: usize = 2 * MAX_NAL_SLICES;
 /// Bytes of an access unit: a largest NAL unit and as much again.
 const MAX_ACCESS_UNIT_LEN: usize = 2 * MAX_NAL_LEN;
 
+/// Last byte of an SEI NAL unit: messages are whole bytes, so the stop bit begins one (H.264 section 7.3.2.3).
+const SEI_END: u8 = 0x80;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rtp::RtpPacket;
-
-    /// A track fed with single packets, and what came out of it as text: `1:6588` is a NAL unit of the access
-    /// unit at timestamp 1, `1.` its end, `1!` its end when damaged.
-    struct Track {
-        depacketizer: Depacketizer,
-        lost_before: u32,
-    }
-
-    impl Track {
-        fn h264() -> Self {
-            Self { depacketizer: Depacketizer::new(Codec::H264), lost_before: 0 }
-        }
-
-        fn h265() -> Self {
-            Self { depacketizer: Depacketizer::new(Codec::H265), lost_before: 0 }
-        }
-
-        fn lose(&mut self, packets: u32) -> &mut Self {
-            self.lost_before = packets;
-            self
-        }
-
-        /// A packet without marker.
-        fn packet(&mut self, rtp_timestamp: u32, payload: &[u8]) -> String {
-            self.feed(rtp_timestamp, false, payload)
-        }
-
-        /// A packet with marker.
-        fn marked(&mut self, rtp_timestamp: u32, payload: &[u8]) -> String {
-            self.feed(rtp_timestamp, true, payload)
-        }
-
-        fn feed(&mut self, rtp_timestamp: u32, marker: bool, payload: &[u8]) -> String {
-            let payload = Bytes::copy_from_slice(payload);
-            let packet = RtpPacket { marker, payload_type: 96, seq: 0, rtp_timestamp, ssrc: 1, payload };
-            let lost_before = std::mem::take(&mut self.lost_before);
-            self.depacketizer.handle_packet(Ordered { packet, lost_before });
-            self.depacketizer.check_invariants();
-            let output = std::iter::from_fn(|| self.depacketizer.poll_output());
-            output.map(describe).collect::<Vec<_>>().join(" ")
-        }
-
-        fn malformed(&self) -> u64 {
-            self.depacketizer.statistics().malformed_packets
-        }
-
-        fn broken(&self) -> u64 {
-            self.depacketizer.statistics().broken_nals
-        }
-    }
-
-    fn describe(output: Depacketized) -> String {
-        match output {
-            Depacketized::Nal { rtp_timestamp, nal } => {
-                assert!(!nal.is_empty() && nal.slices.iter().all(|slice| !slice.is_empty()));
-                let hex: String = nal.to_contiguous().iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("{rtp_timestamp}:{hex}")
-            }
-            Depacketized::AccessUnitEnd { rtp_timestamp, damaged: false } => format!("{rtp_timestamp}."),
-            Depacketized::AccessUnitEnd { rtp_timestamp, damaged: true } => format!("{rtp_timestamp}!"),
-        }
-    }
-
-    // H.264: SPS 67, PPS 68, SEI 06, AUD 09; IDR slice 65, other slice 41, the first of a picture where 80
-    // follows, a later one where 40 does; FU-A 7c with 85 start, 05 middle, 45 end of an IDR slice.
-
-    #[test]
-    fn single_nal_units_end_at_the_marker() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x67, 1]), "1:6701");
-        assert_eq!(track.packet(1, &[0x68, 2]), "1:6802");
-        assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
-        assert_eq!(track.marked(2, &[0x41, 0x80]), "2:4180 2.");
-        assert_eq!(track.depacketizer.statistics(), DepacketizerStatistics::default());
-    }
-
-    #[test]
-    fn aggregated_nal_units_come_apart() {
-        let mut track = Track::h264();
-        assert_eq!(
-            track.marked(1, &[0x78, 0, 2, 0x67, 1, 0, 2, 0x68, 2, 0, 2, 0x65, 0x80]),
-            "1:6701 1:6802 1:6580 1."
-        );
-        let mut track = Track::h265();
-        assert_eq!(
-            track.packet(1, &[0x60, 1, 0, 3, 0x40, 1, 5, 0, 3, 0x42, 1, 6, 0, 3, 0x44, 1, 7]),
-            "1:400105 1:420106 1:440107"
-        );
-    }
-
-    #[test]
-    fn fragments_come_together_without_a_copy() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80, 1]), "");
-        assert_eq!(track.packet(1, &[0x7c, 0x05, 2, 3]), "");
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 4]), "1:658001020304 1.");
-
-        let mut depacketizer = Depacketizer::new(Codec::H265);
-        let body = Bytes::from(vec![0x62, 1, 0x93, 0xaf, 1]);
-        depacketizer.handle_payload(0, 1, false, body.clone());
-        depacketizer.handle_payload(1, 1, true, Bytes::from_static(&[0x62, 1, 0x53, 2]));
-        let Some(Depacketized::Nal { nal, .. }) = depacketizer.poll_output() else { panic!("a NAL unit") };
-        assert_eq!(nal.to_contiguous(), [0x26, 1, 0xaf, 1, 2][..]);
-        assert_eq!(nal.slices.len(), 3);
-        assert_eq!(nal.slices[1].as_ptr(), body[3..].as_ptr());
-    }
-
-    #[test]
-    fn the_scratch_of_fragments_is_kept() {
-        let mut track = Track::h264();
-        for rtp_timestamp in 0..3 {
-            track.packet(rtp_timestamp, &[0x7c, 0x85, 0x80]);
-            for _ in 0..100 {
-                track.packet(rtp_timestamp, &[0x7c, 0x05, 1]);
-            }
-            track.marked(rtp_timestamp, &[0x7c, 0x45, 1]);
-        }
-        assert!(track.depacketizer.slices.is_empty() && track.depacketizer.slices.capacity() >= 103);
-    }
-
-    #[test]
-    fn without_markers_the_next_timestamp_ends_it() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
-        assert_eq!(track.packet(1, &[0x65, 0x40]), "1:6540");
-        assert_eq!(track.packet(2, &[0x41, 0x80]), "1. 2:4180");
-    }
-
-    /// Ivel LV-IP22IR40DVBL marks SEI.
-    #[test]
-    fn a_marker_on_what_comes_before_the_picture_ends_nothing() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x09, 0xf0]), "1:09f0");
-        assert_eq!(track.marked(1, &[0x67, 1]), "1:6701");
-        assert_eq!(track.marked(1, &[0x68, 1]), "1:6801");
-        assert_eq!(track.marked(1, &[0x06, 1]), "1:0601");
-        assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
-        assert_eq!(track.marked(2, &[0x06, 1]), "2:0601");
-        assert_eq!(track.marked(2, &[0x41, 0x80]), "2:4180 2.", "the markers are still trusted");
-    }
-
-    #[test]
-    fn a_marker_on_an_sei_behind_the_picture_ends_it() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
-        assert_eq!(track.marked(1, &[0x06, 1]), "1:0601 1.");
-        let mut track = Track::h265();
-        assert_eq!(track.packet(1, &[0x26, 1, 0x80]), "1:260180");
-        assert_eq!(track.marked(1, &[0x50, 1, 9]), "1:500109 1.");
-    }
-
-    #[test]
-    fn a_marker_on_every_slice_is_no_longer_believed() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
-        assert_eq!(track.marked(1, &[0x65, 0x40]), "1:6540", "shows that markers lie");
-        assert_eq!(track.marked(1, &[0x65, 0x41]), "1:6541");
-        assert_eq!(track.marked(2, &[0x41, 0x80]), "1. 2:4180");
-        assert_eq!(track.marked(2, &[0x41, 0x40]), "2:4140");
-        assert_eq!(track.marked(3, &[0x41, 0x80]), "2. 3:4180");
-
-        let mut track = Track::h265();
-        assert_eq!(track.marked(1, &[0x26, 1, 0x80]), "1:260180 1.");
-        assert_eq!(track.marked(1, &[0x26, 1, 0x40]), "1:260140");
-        assert_eq!(track.marked(2, &[0x02, 1, 0x80]), "1. 2:020180");
-    }
-
-    #[test]
-    fn a_marker_on_every_packet_is_no_longer_believed() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x7c, 0x85, 0x80]), "");
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 1]), "1:658001");
-        assert_eq!(track.marked(2, &[0x41, 0x80]), "1. 2:4180");
-    }
-
-    #[test]
-    fn a_lost_first_slice_does_not_make_markers_lie() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
-        assert_eq!(track.lose(1).marked(1, &[0x65, 0x40]), "1:6540 1!");
-        assert_eq!(track.marked(2, &[0x41, 0x80]), "2:4180 2.");
-    }
-
-    #[test]
-    fn two_access_units_may_share_a_timestamp() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
-        assert_eq!(track.packet(1, &[0x41, 0x81]), "1. 1:4181");
-        assert_eq!(track.packet(1, &[0x41, 0x40]), "1:4140");
-        assert_eq!(track.packet(1, &[0x7c, 0x81, 0x80]), "1.", "a first slice in fragments");
-        assert_eq!(track.packet(1, &[0x7c, 0x41, 0x01]), "1:618001");
-
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
-        assert_eq!(track.packet(1, &[0x41, 0x80]), "1:4180");
-        assert_eq!(track.marked(1, &[0x41, 0x40]), "1:4140 1.", "the markers are still trusted");
-    }
-
-    #[test]
-    fn parameter_sets_and_delimiters_begin_an_access_unit() {
-        for begin in [&[0x67_u8, 1], &[0x68, 1], &[0x09, 0xf0]] {
-            let mut track = Track::h264();
-            assert_eq!(track.packet(1, &[0x41, 0x80]), "1:4180");
-            let hex: String = begin.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(track.packet(1, begin), format!("1. 1:{hex}"));
-            assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
-        }
-        for unit_type in [32_u8, 33, 34, 35] {
-            let mut track = Track::h265();
-            assert_eq!(track.packet(1, &[0x02, 1, 0x80]), "1:020180");
-            assert_eq!(track.packet(1, &[unit_type << 1, 1, 2]), format!("1. 1:{:02x}0102", unit_type << 1));
-        }
-    }
-
-    #[test]
-    fn parameter_sets_with_their_own_timestamp_are_an_access_unit_without_picture() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x67, 1]), "1:6701");
-        assert_eq!(track.marked(2, &[0x65, 0x80]), "1. 2:6580 2.");
-    }
-
-    #[test]
-    fn loss_inside_a_fragmented_nal_unit_drops_it() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x67, 1]), "1:6701");
-        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80]), "");
-        assert_eq!(track.lose(2).packet(1, &[0x7c, 0x05, 2]), "");
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1!");
-        assert_eq!(track.broken(), 1);
-        assert_eq!(track.marked(2, &[0x41, 0x40]), "2:4140 2.", "the loss is spent");
-    }
-
-    #[test]
-    fn a_fragment_without_start_is_dropped() {
-        let mut track = Track::h264();
-        assert_eq!(track.lose(1).packet(1, &[0x7c, 0x05, 2]), "");
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1!");
-        assert_eq!(track.broken(), 1);
-    }
-
-    #[test]
-    fn a_fragment_without_end_is_dropped_when_another_nal_unit_starts() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80]), "");
-        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x40]), "");
-        assert_eq!(track.packet(1, &[0x41, 0x40]), "1:4140");
-        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x41]), "");
-        assert_eq!(track.packet(2, &[0x41, 0x80]), "1! 2:4180");
-        assert_eq!(track.broken(), 3);
-    }
-
-    #[test]
-    fn what_comes_between_fragments_breaks_them_unless_it_is_empty() {
-        for between in [&[0x41_u8, 0x40][..], &[0x7c], &[0x79, 0, 0]] {
-            let mut track = Track::h264();
-            assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80]), "");
-            track.packet(1, between);
-            assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1!", "{between:02x?}");
-        }
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x7c, 0x85, 0x80]), "");
-        assert_eq!(track.marked(1, &[]), "");
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 3]), "1:658003 1.");
-    }
-
-    #[test]
-    fn loss_between_access_units_damages_those_that_it_may_have_hit() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1.");
-        assert_eq!(track.lose(1).marked(2, &[0x41, 0x80]), "2:4180 2.", "its first slice is there");
-        assert_eq!(track.lose(1).marked(3, &[0x41, 0x40]), "3:4140 3!", "its first slice is not");
-        assert_eq!(track.lose(1).packet(4, &[0x06, 1]), "4:0601", "an SEI comes before the slices");
-        assert_eq!(track.marked(4, &[0x41, 0x80]), "4:4180 4.");
-
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
-        assert_eq!(track.lose(1).packet(2, &[0x41, 0x80]), "1! 2:4180", "the end may be lost");
-        assert_eq!(track.packet(3, &[0x41, 0x80]), "2. 3:4180");
-        assert_eq!(track.lose(1).packet(3, &[0x41, 0x40]), "3:4140");
-        assert_eq!(track.packet(4, &[0x41, 0x40]), "3! 4:4140", "what came after the loss is spent");
-        assert_eq!(track.packet(5, &[0x41, 0x80]), "4. 5:4180");
-    }
-
-    #[test]
-    fn an_aggregation_with_a_bad_length_gives_what_comes_before() {
-        for bad in [&[0x78, 0, 2, 0x67, 1, 0, 9, 0x68][..], &[0x78, 0, 2, 0x67, 1, 0][..]] {
-            let mut track = Track::h264();
-            assert_eq!(track.packet(1, bad), "1:6701");
-            assert_eq!(track.malformed(), 1);
-            assert_eq!(track.marked(1, &[0x65, 0x80]), "1:6580 1!");
-        }
-    }
-
-    #[test]
-    fn empty_nal_units_are_skipped() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x78, 0, 0, 0, 2, 0x67, 1]), "1:6701");
-        assert_eq!(track.packet(7, &[]), "1.", "an empty packet has a timestamp all the same");
-        assert_eq!(track.malformed(), 2);
-        assert_eq!(track.marked(7, &[0x65, 0x80]), "7:6580 7.", "nothing is missing");
-    }
-
-    #[test]
-    fn what_has_the_forbidden_bit_is_dropped() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0xe5, 0x80]), "");
-        assert_eq!(track.packet(1, &[0x78, 0, 2, 0xe5, 0x80, 0, 2, 0x65, 0x40]), "1:6540");
-        assert_eq!(track.packet(2, &[0x41, 0x80]), "1! 2:4180");
-        assert_eq!(track.malformed(), 2);
-    }
-
-    #[test]
-    fn the_interleaved_mode_is_counted_as_malformed() {
-        for indicator in [0x79_u8, 0x7a, 0x7b, 0x7d] {
-            let mut track = Track::h264();
-            assert_eq!(track.packet(1, &[indicator, 0x85, 0, 1, 0, 2, 0x65, 0x80]), "");
-            assert_eq!(track.packet(2, &[0x41, 0x80]), "1! 2:4180");
-            assert_eq!(track.malformed(), 1);
-        }
-    }
-
-    #[test]
-    fn undefined_types_are_ignored() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, &[0x65, 0x80]), "1:6580");
-        assert_eq!(track.packet(1, &[0x1f, 1, 2]), "");
-        assert_eq!(track.marked(1, &[0x65, 0x40]), "1:6540 1.");
-        assert_eq!(track.malformed(), 1);
-    }
-
-    #[test]
-    fn a_packet_of_annex_b_is_split() {
-        let mut track = Track::h264();
-        assert_eq!(
-            track.marked(1, b"\0\0\0\x01\x67\x01\0\0\0\x01\x68\x02\0\0\x01\x65\x80"),
-            "1:6701 1:6802 1:6580 1."
-        );
-        assert_eq!(track.marked(2, b"\x67\x01\0\0\0\x01\x68\x02\0\0\x01\x65\x80"), "2:6701 2:6802 2:6580 2.");
-        assert_eq!(track.malformed(), 0);
-        assert_eq!(track.marked(3, b"\0\0\x01"), "");
-        assert_eq!(track.malformed(), 1);
-        let mut track = Track::h265();
-        assert_eq!(track.marked(1, b"\0\0\x01\x40\x01\x05\0\0\x01\x26\x01\x80"), "1:400105 1:260180 1.");
-    }
-
-    /// V380 cameras.
-    #[test]
-    fn annex_b_in_fragments_behind_a_parameter_set_is_split() {
-        let mut track = Track::h264();
-        assert_eq!(track.packet(1, b"\x7c\x87\x01\0\0"), "");
-        assert_eq!(track.packet(1, b"\x7c\x07\x01\x68\x02\0\0\0\x01"), "");
-        assert_eq!(track.marked(1, b"\x7c\x47\x65\x80\x03"), "1:6701 1:6802 1:658003 1.");
-    }
-
-    /// Tiandy cameras set the type of the first fragment only.
-    #[test]
-    fn odd_fragments_are_tolerated() {
-        let mut track = Track::h264();
-        assert_eq!(track.marked(1, &[0x7c, 0xc5, 0x80, 1]), "1:658001 1.", "start and end in one");
-        assert_eq!(track.packet(2, &[0x7c, 0x85]), "", "empty");
-        assert_eq!(track.packet(2, &[0x7c, 0x01, 0x80]), "", "another type");
-        assert_eq!(track.marked(2, &[0x7c, 0x45]), "2:6580 2.");
-        assert_eq!(track.malformed() + track.broken(), 0);
-    }
-
-    #[test]
-    fn a_nal_unit_has_a_largest_size() {
-        let mut track = Track::h264();
-        let mut fragment = vec![1; 60_000];
-        fragment[..3].copy_from_slice(&[0x7c, 0x85, 0x80]);
-        track.packet(1, &fragment);
-        fragment[1] = 0x05;
-        for _ in 0..MAX_NAL_LEN / fragment.len() {
-            track.packet(1, &fragment);
-        }
-        assert_eq!(track.broken(), 1);
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 1]), "1!");
-    }
-
-    #[test]
-    fn a_nal_unit_has_a_largest_number_of_slices() {
-        let mut track = Track::h264();
-        track.packet(1, &[0x7c, 0x85, 0x80]);
-        for _ in 0..MAX_NAL_SLICES {
-            assert_eq!(track.packet(1, &[0x7c, 0x05, 1]), "");
-        }
-        assert_eq!(track.marked(1, &[0x7c, 0x45, 1]), "1!");
-        assert_eq!(track.broken(), 1);
-    }
-
-    #[test]
-    fn an_access_unit_has_a_largest_number_of_nal_units() {
-        let mut track = Track::h264();
-        for _ in 0..MAX_ACCESS_UNIT_NALS {
-            assert_eq!(track.packet(1, &[0x06, 1]), "1:0601");
-        }
-        assert_eq!(track.packet(1, &[0x65, 0x80]), "");
-        assert_eq!(track.malformed(), 1);
-        assert_eq!(track.packet(2, &[0x65, 0x80]), "1! 2:6580");
-    }
-}
+mod tests;

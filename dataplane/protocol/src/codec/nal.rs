@@ -149,6 +149,11 @@ impl NalHead {
         matches!((self.codec, self.unit_type), (Codec::H264, 9) | (Codec::H265, 35))
     }
 
+    /// True of an SEI, before or behind a picture.
+    pub(super) fn is_sei(self) -> bool {
+        matches!((self.codec, self.unit_type), (Codec::H264, 6) | (Codec::H265, 39 | 40))
+    }
+
     fn is_prefix_sei(self) -> bool {
         matches!((self.codec, self.unit_type), (Codec::H264, 6) | (Codec::H265, 39))
     }

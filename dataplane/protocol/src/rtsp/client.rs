@@ -28,7 +28,7 @@ use super::auth::Authenticator;
 use super::{Frame, Frames, SplitMix64};
 use crate::codec::{Codec, Nal, ParameterSets};
 use crate::rtcp::{self, Received, SenderReport};
-use crate::rtp::Ordered;
+use crate::rtp::{Ordered, PayloadTypes};
 use crate::sdp::Presentation;
 
 /// User name and password. `Debug` hides both.
@@ -510,7 +510,13 @@ impl Client {
             transport,
             channels: reply.interleaved.unwrap_or([0, 1]),
             udp: reordering.then(|| UdpPeer::new(self.peer.ip(), &reply)),
-            media: Media::new(now, video.payload_type, video.clock_rate_hz, reordering, seed),
+            media: Media::new(
+                now,
+                PayloadTypes::new(video.payload_type, video.is_only_payload_type),
+                video.clock_rate_hz,
+                reordering,
+                seed,
+            ),
             keepalive_interval,
             keepalive_at: now + keepalive_interval,
             playing_since: None,

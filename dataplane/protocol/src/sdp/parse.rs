@@ -33,6 +33,8 @@ pub struct VideoTrack {
     pub codec: Codec,
     /// Payload type of its packets.
     pub payload_type: u8,
+    /// No other payload type is described.
+    pub is_only_payload_type: bool,
     /// Clock rate in Hz; 90000 but for cameras that err.
     pub clock_rate_hz: u32,
     /// Where SETUP goes.
@@ -86,6 +88,7 @@ impl VideoTrack {
             return Ok(Self {
                 codec,
                 payload_type,
+                is_only_payload_type: media.fmt.split_ascii_whitespace().count() == 1,
                 clock_rate_hz,
                 control: attribute(&media.attributes, "control")
                     .map_or_else(|| base.clone(), |control| join_control(base, control)),

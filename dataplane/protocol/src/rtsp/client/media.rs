@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::super::SplitMix64;
 use super::ClientStatistics;
 use crate::rtcp::Received;
-use crate::rtp::{Ordered, Reception, ReorderBuffer, RtpPacket};
+use crate::rtp::{Ordered, PayloadTypes, Reception, ReorderBuffer, RtpPacket};
 
 /// The receiving end of one track.
 #[derive(Debug)]
 pub(super) struct Media {
-    payload_type: u8,
+    payload_types: PayloadTypes,
     clock_rate_hz: u32,
     local_ssrc: u32,
     /// The newest packet's: it may change mid-stream.
@@ -27,7 +27,7 @@ pub(super) struct Media {
 impl Media {
     pub(super) fn new(
         now: Instant,
-        payload_type: u8,
+        payload_types: PayloadTypes,
         clock_rate_hz: u32,
         reordering: bool,
         seed: u64,
@@ -36,7 +36,7 @@ impl Media {
         let local_ssrc = random.next_u32();
         let depth = if reordering { REORDER_DEPTH } else { 0 };
         let mut media = Self {
-            payload_type,
+            payload_types,
             clock_rate_hz,
             local_ssrc,
             ssrc: None,
@@ -50,25 +50,27 @@ impl Media {
         media
     }
 
-    /// Takes a packet; false if it was of no use, and counted so.
+    /// Takes a packet; false if it was of no use so far.
     pub(super) fn handle_rtp(
         &mut self,
         now: Instant,
         datagram: Bytes,
         counters: &mut ClientStatistics,
     ) -> bool {
-        let packet =
-            RtpPacket::parse(datagram).ok().filter(|packet| packet.payload_type == self.payload_type);
-        let Some(packet) = packet else {
+        let Ok(packet) = RtpPacket::parse(datagram) else {
             counters.dropped += 1;
             return false;
         };
-        counters.packets += 1;
-        self.last_packet_at = Some(now);
-        self.ssrc = Some(packet.ssrc);
-        self.reception.handle_packet(now, self.clock_rate_hz, &packet);
-        self.reorder.handle_packet(now, packet);
-        true
+        let taken = self.payload_types.handle_packet(packet, &mut counters.dropped);
+        let is_of_use = !taken.is_empty();
+        for packet in taken {
+            counters.packets += 1;
+            self.last_packet_at = Some(now);
+            self.ssrc = Some(packet.ssrc);
+            self.reception.handle_packet(now, self.clock_rate_hz, &packet);
+            self.reorder.handle_packet(now, packet);
+        }
+        is_of_use
     }
 
     /// The next packet in order.
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn takes_its_payload_type_and_counts_the_rest_as_dropped() {
         let now = Instant::now();
-        let mut media = Media::new(now, 96, 90_000, false, 1);
+        let mut media = Media::new(now, PayloadTypes::new(96, true), 90_000, false, 1);
         let mut counters = ClientStatistics::default();
         assert!(media.handle_rtp(now, packet(96), &mut counters));
         assert!(!media.handle_rtp(now, packet(97), &mut counters));
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn believes_a_bye_of_its_own_source_only() {
         let now = Instant::now();
-        let mut media = Media::new(now, 96, 90_000, false, 1);
+        let mut media = Media::new(now, PayloadTypes::new(96, true), 90_000, false, 1);
         assert!(!media.handle_rtcp(now, &Received::Bye { ssrc: 3 }));
         media.handle_rtp(now, packet(96), &mut ClientStatistics::default());
         assert!(!media.handle_rtcp(now, &Received::Bye { ssrc: 4 }));
@@ -186,7 +188,7 @@ mod tests {
     fn plans_reports_about_every_five_seconds_by_its_seed() {
         let now = Instant::now();
         let planned = |seed| {
-            let mut media = Media::new(now, 96, 90_000, false, seed);
+            let mut media = Media::new(now, PayloadTypes::new(96, true), 90_000, false, seed);
             let mut at = now;
             let mut pauses = Vec::new();
             for _ in 0..20 {
