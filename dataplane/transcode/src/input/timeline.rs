@@ -16,33 +16,35 @@ pub(super) struct Timeline {
     /// Where the next picture is expected.
     next_90k: i64,
     begins: bool,
-    /// Where the next pass of the file may begin at the earliest.
-    pass_end_90k: i64,
+    /// In order of display: where the next pass of the file begins.
+    end_90k: Option<i64>,
 }
 
 impl Timeline {
     /// The container begins anew: its first picture follows the last one.
     pub(super) fn begin_anew(&mut self) {
-        self.begins = self.last_90k.is_some();
-        self.next_90k = self.next_90k.max(self.pass_end_90k);
+        self.begins = self.end_90k.is_some();
     }
 
     /// The times of the next picture; `duration_90k` is 0 where it is not known.
     pub(super) fn place(&mut self, dts_90k: Option<i64>, pts_90k: Option<i64>, duration_90k: i64) -> Times {
         let told = dts_90k.or(pts_90k);
-        if std::mem::take(&mut self.begins) {
-            self.offset_90k = told.map_or(self.offset_90k, |told| self.next_90k.wrapping_sub(told));
-            self.pass_end_90k = self.next_90k.wrapping_add(USUAL_DURATION_90K);
+        let mut least_end = None;
+        if std::mem::take(&mut self.begins) || self.end_90k.is_none() {
+            // By display times: at the start of some containers only these are known.
+            let first = pts_90k.or(dts_90k).unwrap_or(0);
+            let at = self.end_90k.unwrap_or(first);
+            self.offset_90k = at.wrapping_sub(first);
+            least_end = Some(at.wrapping_add(USUAL_DURATION_90K));
         }
         let dts_90k = told.map_or(self.next_90k, |told| told.wrapping_add(self.offset_90k));
         let pts_90k = pts_90k.map_or(dts_90k, |told| told.wrapping_add(self.offset_90k));
         let step = self.last_90k.map_or(0, |last| dts_90k.wrapping_sub(last));
         let usual = if (1..=MAX_DURATION_90K).contains(&step) { step } else { USUAL_DURATION_90K };
         let duration = if (1..=MAX_DURATION_90K).contains(&duration_90k) { duration_90k } else { usual };
-        if self.last_90k.is_none() {
-            self.pass_end_90k = dts_90k.wrapping_add(USUAL_DURATION_90K);
-        }
         self.last_90k = Some(dts_90k);
+        let end = pts_90k.wrapping_add(duration);
+        self.end_90k = self.end_90k.max(Some(end)).max(least_end);
         self.next_90k = dts_90k.wrapping_add(duration);
         Times { dts_90k, pts_90k }
     }
@@ -86,8 +88,8 @@ mod tests {
         timeline.place(Some(-3600), Some(3600), 3600);
         timeline.place(Some(0), Some(0), 3600);
         timeline.begin_anew();
-        assert_eq!(timeline.place(Some(-3600), Some(3600), 3600), times(3600, 10_800));
-        assert_eq!(timeline.place(Some(0), Some(0), 3600), times(7200, 7200));
+        assert_eq!(timeline.place(Some(-3600), Some(3600), 3600), times(0, 7200));
+        assert_eq!(timeline.place(Some(0), Some(0), 3600), times(3600, 3600));
     }
 
     #[test]

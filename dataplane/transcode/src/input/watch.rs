@@ -11,13 +11,15 @@ pub(super) struct Watch {
     began: Instant,
     /// Microseconds from `began`.
     deadline_us: AtomicU64,
+    /// A call was interrupted by the deadline. FFmpeg gives what it still has and fails after that, so it stays.
+    expired: AtomicBool,
 }
 
 impl Watch {
     /// With a deadline from now.
     pub(super) fn new(timeout: Duration) -> Self {
-        let watch =
-            Self { stopped: AtomicBool::new(false), began: Instant::now(), deadline_us: AtomicU64::new(0) };
+        let [stopped, expired] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let watch = Self { stopped, began: Instant::now(), deadline_us: AtomicU64::new(0), expired };
         watch.allow(timeout);
         watch
     }
@@ -41,9 +43,13 @@ impl Watch {
         self.deadline_us.store(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
-    /// True when the deadline is over.
+    /// True when the deadline is over, or something was interrupted by an earlier one.
     pub(super) fn is_late(&self) -> bool {
-        self.began.elapsed().as_micros() >= u128::from(self.deadline_us.load(Ordering::Acquire))
+        let late = self.began.elapsed().as_micros() >= u128::from(self.deadline_us.load(Ordering::Acquire));
+        if late {
+            self.expired.store(true, Ordering::Release);
+        }
+        self.expired.load(Ordering::Acquire)
     }
 
     /// What FFmpeg asks.
@@ -78,11 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_interrupts_until_it_is_moved() {
+    fn a_deadline_is_moved_until_it_has_interrupted() {
         let watch = Watch::new(Duration::ZERO);
-        assert!(watch.interrupts() && !watch.is_stopped());
         watch.allow(Duration::MAX);
         assert!(!watch.interrupts());
         assert!(watch.sleep_until(Instant::now()));
+        watch.allow(Duration::ZERO);
+        assert!(watch.interrupts() && !watch.is_stopped());
+        watch.allow(Duration::MAX);
+        assert!(watch.interrupts());
     }
 }
