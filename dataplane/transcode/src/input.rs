@@ -6,6 +6,10 @@
 //! [`InputHandle`] ends all of it at once and without a last event. The thread is detached: the process may end while it is
 //! inside FFmpeg. It counts against the bound until it is really over.
 //!
+//! What bounds a hostile sender: the deadline of each picture, 16 MiB a picture, and [`InputUnit::bytes`] for whoever counts.
+//! Within one deadline FFmpeg keeps what arrives of an endless playlist or picture; it has no option against that. Its own
+//! log is off, but the SRT library writes a line to stderr for a connection that fails.
+//!
 //! Which URL becomes what is in `origin`, the demultiplexer in `demuxer`, the thread's walk in `reader`. Not here: which
 //! input of a stream is used, when a broken one is tried again, whether a URL is allowed (networks, folders).
 

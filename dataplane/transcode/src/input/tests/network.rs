@@ -53,6 +53,36 @@ fn hls_by_http_is_paced_and_ends() {
 }
 
 #[test]
+fn hls_that_is_live_goes_on() {
+    let media = clip(H264);
+    let list = media.path("list.m3u8");
+    let live = "-f hls -hls_time 1 -hls_list_size 3 -hls_flags delete_segments";
+    let _sender = send(&media, live, list.to_str().expect("UTF-8"));
+    let (_server, port) = serve(media.0.path());
+    let (opened, codec, sets) = open_when_there(&format!("http://127.0.0.1:{port}/list.m3u8"));
+    // More than the list holds: it is asked for again.
+    decodes(&opened, codec, &sets);
+    opened.units(60);
+}
+
+#[test]
+fn hls_with_sound_of_its_own_and_several_variants() {
+    let media = Media::new();
+    let maps = "-map 0:v -map 0:v -map 1:a -s:v:1 160x120";
+    let list = "-f hls -hls_time 1 -hls_playlist_type vod -master_pl_name master.m3u8";
+    let mut maker = ffmpeg(&format!("{SOURCE} {SOUND} {maps} {H264} -c:a aac {list}"));
+    maker.args(["-var_stream_map", "v:0,agroup:a v:1,agroup:a a:0,agroup:a"]);
+    assert!(maker.arg(media.path("v%v.m3u8")).status().expect("ffmpeg is installed").success());
+    let (_server, port) = serve(media.0.path());
+    let opened = open(&format!("http://127.0.0.1:{port}/master.m3u8"));
+    let (codec, sets) = opened.playing();
+    let units = opened.units(PICTURES);
+    assert_eq!(decoded(codec, &sets, &units), PICTURES);
+    assert!(is_random_access(codec, &units[0]));
+    assert_eq!(opened.ended(), "the HTTP input is over", "one variant only");
+}
+
+#[test]
 fn mpeg_ts_by_http() {
     let media = Media::new().make(&format!("{SOURCE} {SOUND} {H264} -c:a aac"), "clip.ts");
     let (_server, port) = serve(media.0.path());
@@ -149,10 +179,11 @@ fn mpeg_ts_by_udp() {
 /// GStreamer's server; prints its port.
 const RTSP_SERVER: &str = r#"
 import sys, gi
-gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gst, GstRtspServer, GLib
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0"); gi.require_version("GstRtsp", "1.0")
+from gi.repository import Gst, GstRtsp, GstRtspServer, GLib
 Gst.init(None)
 factory = GstRtspServer.RTSPMediaFactory()
+factory.set_protocols(getattr(GstRtsp.RTSPLowerTrans, sys.argv[1]))
 factory.set_launch("( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1 ! "
     "x264enc tune=zerolatency key-int-max=10 ! rtph264pay name=pay0 pt=96 audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1 )")
 server = GstRtspServer.RTSPServer()
@@ -165,13 +196,17 @@ GLib.MainLoop().run()
 
 #[test]
 fn rtsp_by_ffmpeg() {
-    let mut server = Process::start(Command::new("/usr/bin/python3").args(["-c", RTSP_SERVER]));
-    let port = server.line();
-    let opened = open(&format!("rtsp://127.0.0.1:{}/cam?via=ffmpeg", port.trim()));
-    let (codec, sets) = opened.playing();
-    let units = opened.units(60);
-    let first = units.iter().position(|unit| is_random_access(codec, unit)).expect("a random access point");
-    assert_eq!(decoded(codec, &sets, &units[first..]), units.len() - first);
+    for transport in ["TCP", "UDP"] {
+        let mut server =
+            Process::start(Command::new("/usr/bin/python3").args(["-c", RTSP_SERVER, transport]));
+        let port = server.line();
+        let opened = open(&format!("rtsp://127.0.0.1:{}/cam?via=ffmpeg", port.trim()));
+        let (codec, sets) = opened.playing();
+        let units = opened.units(60);
+        let first =
+            units.iter().position(|unit| is_random_access(codec, unit)).expect("a random access point");
+        assert_eq!(decoded(codec, &sets, &units[first..]), units.len() - first);
+    }
 }
 
 #[test]
