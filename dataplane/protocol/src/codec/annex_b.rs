@@ -1,9 +1,9 @@
-//! Start codes (H.264 and H.265 Annex B): RTP has none, but some cameras put them into packets and `sprop-*`.
+//! Start codes (H.264 and H.265 Annex B): RTP has none, but some cameras put them into packets and `sprop-*`. MPEG-TS has.
 
 use bytes::{Buf, Bytes};
 
 /// True if `bytes` begin with `00 00 01` or `00 00 00 01`: never so of a NAL unit.
-pub(super) fn has_start_code(bytes: &[u8]) -> bool {
+pub fn has_start_code(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1])
 }
 
@@ -11,7 +11,7 @@ pub(super) fn has_start_code(bytes: &[u8]) -> bool {
 ///
 /// Zeros before a start code and at the end belong to no NAL unit (H.264 section 7.4.1: its last byte is
 /// not zero), and none is empty.
-pub(super) fn split(bytes: Bytes) -> impl Iterator<Item = Bytes> {
+pub fn split(bytes: Bytes) -> impl Iterator<Item = Bytes> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         while !rest.is_empty() {

@@ -7,6 +7,7 @@ mod h265;
 mod nal;
 mod parameter_sets;
 
+pub use annex_b::{has_start_code, split as split_annex_b};
 pub use depacketizer::{Depacketized, Depacketizer, DepacketizerStatistics};
 pub use nal::{Nal, NalClass};
 pub use parameter_sets::{ParameterSets, VideoShape};
