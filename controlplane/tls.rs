@@ -2,17 +2,82 @@
 //!
 //! Makes the configuration; the shards speak TLS with it.
 
+mod authorities;
 mod trust;
+mod verifier;
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
 
 pub use self::trust::{TlsError, TlsTrust};
+use self::verifier::{AnyCertificate, NoCertificate, PinnedOr};
 
-/// What a shard speaks TLS with to an input of this trust; `None` is [`TlsTrust::System`]. Reads the CA file each time;
-/// blocks for as long as a small file takes.
+/// What a shard speaks TLS with to an input of this trust; `None` is [`TlsTrust::System`]. Reads a CA file each time it
+/// is called, the system's authorities once; blocks for as long as files of some hundred KB take.
 pub fn client_config(trust: Option<&TlsTrust>) -> Result<Arc<ClientConfig>, TlsError> {
-    let _ = trust;
-    Err(TlsError::NoSystemRoots)
+    match trust.unwrap_or(&TlsTrust::System) {
+        TlsTrust::System => by_system(),
+        TlsTrust::Insecure => insecure(),
+        TlsTrust::CaFile(path) => by_file(path),
+    }
 }
+
+/// What a stream of the database gets whose configuration cannot be made any more: every handshake fails with the
+/// reason, so that the stream's state tells it and its other inputs are tried.
+pub fn refusing_config(error: &TlsError) -> Result<Arc<ClientConfig>, TlsError> {
+    configured(provider(), Arc::new(NoCertificate::new(error)))
+}
+
+/// Kept, as they are some hundred certificates. A failure is not kept: it may be mended.
+fn by_system() -> Result<Arc<ClientConfig>, TlsError> {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Ok(config.clone());
+    }
+    let provider = provider();
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(authorities::of_system()?), provider.clone())
+            .build()
+            .map_err(|error| TlsError::Setup(error.to_string()))?;
+    let config = configured(provider, verifier)?;
+    Ok(CONFIG.get_or_init(|| config).clone())
+}
+
+fn by_file(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = provider();
+    let (certificates, roots) = authorities::of_file(path)?;
+    let verifier = PinnedOr::new(certificates, roots, &provider)?;
+    configured(provider, Arc::new(verifier))
+}
+
+fn insecure() -> Result<Arc<ClientConfig>, TlsError> {
+    configured(provider(), Arc::new(AnyCertificate))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(default_provider())
+}
+
+fn configured(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Setup(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    // A camera is connected to once in a long while, and its tickets would be behind a lock that shards share.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests;
