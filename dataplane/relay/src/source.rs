@@ -68,6 +68,8 @@ pub struct Source {
     main: Lane,
     /// The stream was told to prefer the trial, and must do so until then.
     handover: Option<Instant>,
+    /// What is in use must be on air by then, or another input is tried.
+    on_air_by: Option<Instant>,
     /// Index of the input that gave pictures last.
     last_active: Option<usize>,
     failovers: u64,
@@ -96,6 +98,7 @@ impl Source {
             attempts: [None, None],
             main: Lane::A,
             handover: None,
+            on_air_by: None,
             last_active: None,
             failovers: 0,
             unwanted_since: Some(now),
@@ -150,7 +153,7 @@ impl Source {
             return;
         }
         self.phase = Phase::Stopping;
-        self.handover = None;
+        (self.handover, self.on_air_by) = (None, None);
         for lane in Lane::ALL {
             let attempt = self.attempts[lane.index()].as_mut();
             if attempt.is_some_and(|attempt| !attempt.teardown(now)) {
@@ -236,7 +239,7 @@ impl Source {
     /// The stream took the first picture of this lane.
     pub fn handle_on_air(&mut self, now: Instant, lane: Lane) {
         self.now = now;
-        self.handle_handover(lane);
+        self.note_on_air(lane);
     }
 
     /// Whether anybody wants pictures; counts where the inputs are on demand.
@@ -274,7 +277,7 @@ impl Source {
         }
         match self.phase {
             Phase::Waiting(until) if now >= until => self.start_over(),
-            _ => self.check_trial(),
+            _ => self.check_lanes(),
         }
     }
 
@@ -285,7 +288,7 @@ impl Source {
             _ => None,
         };
         let attempts = self.attempts.iter().flatten().filter_map(Attempt::poll_timeout);
-        let others = [pause, self.rest_at(), self.handover, self.next_trial_at()];
+        let others = [pause, self.rest_at(), self.handover, self.on_air_by, self.next_trial_at()];
         attempts.chain(others.into_iter().flatten()).min()
     }
 
@@ -379,6 +382,7 @@ impl Source {
         match attempt.handle_ended(&mut turn, error) {
             Err(failure) => self.handle_failure(lane, failure),
             Ok(reason) if lane == self.main => {
+                self.on_air_by = None;
                 self.reason = reason.map(|reason| self.named(input, &reason)).or(self.reason.take());
                 self.tell(StreamState::Connecting, self.reason.clone(), Some(input));
             }
@@ -396,7 +400,7 @@ impl Source {
 
     fn end_all(&mut self) {
         Lane::ALL.into_iter().for_each(|lane| drop(self.end(lane)));
-        self.handover = None;
+        (self.handover, self.on_air_by) = (None, None);
         self.reason = None;
     }
 
@@ -413,6 +417,7 @@ impl Source {
         match main_input {
             Some(input) => {
                 self.drop_trial();
+                self.on_air_by = self.on_air_by.filter(|_| self.config.inputs.len() > 1);
                 let state = match self.attempt().and_then(Attempt::delivered) {
                     Some(_) => StreamState::Active,
                     None => StreamState::Connecting,

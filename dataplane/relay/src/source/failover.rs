@@ -107,6 +107,7 @@ impl Source {
         if lane != self.main {
             return self.handle_trial_over();
         }
+        self.on_air_by = None;
         if healthy {
             self.backoff.lose();
             let others = self.records.iter_mut().enumerate().filter(|(index, _)| *index != input);
@@ -125,6 +126,9 @@ impl Source {
         let Some(input) = self.attempt().map(|attempt| attempt.input) else { return };
         self.failovers += u64::from(self.last_active.replace(input).is_some_and(|last| last != input));
         self.tell(StreamState::Active, None, Some(input));
+        // A lone one may take its time.
+        let others = self.config.inputs.len() > 1;
+        self.on_air_by = others.then(|| self.now + ON_AIR_TIMEOUT);
         if self.trial().is_some_and(|trial| !self.is_better(trial.input, input)) {
             self.drop_trial();
         }
@@ -206,9 +210,12 @@ impl Source {
     }
 
     /// The stream took the first picture of this lane.
-    pub(super) fn handle_handover(&mut self, lane: Lane) {
-        if lane != self.main && self.handover.is_some() && self.trial().is_some() {
+    pub(super) fn note_on_air(&mut self, lane: Lane) {
+        if lane != self.main && self.handover.is_some() {
             self.promote_trial();
+        }
+        if lane == self.main {
+            self.on_air_by = None;
         }
     }
 
@@ -242,11 +249,13 @@ impl Source {
     }
 
     /// Time passed.
-    pub(super) fn check_trial(&mut self) {
-        if self.handover.is_some_and(|until| self.now >= until) {
-            let seconds = ON_AIR_TIMEOUT.as_secs();
-            let reason = format!("no picture to begin with came within {seconds} s");
-            self.handle_failure(self.main.other(), reason.into());
+    pub(super) fn check_lanes(&mut self) {
+        for (lane, by) in [(self.main.other(), self.handover), (self.main, self.on_air_by)] {
+            if by.is_some_and(|by| self.now >= by) {
+                let seconds = ON_AIR_TIMEOUT.as_secs();
+                let reason = format!("no picture to begin with came within {seconds} s");
+                self.handle_failure(lane, reason.into());
+            }
         }
         self.try_better();
     }
@@ -254,5 +263,5 @@ impl Source {
 
 /// Media for so long means that the input works, and that its next failure is a first one.
 const HEALTHY_PERIOD: Duration = Duration::from_secs(10);
-/// A trial that has no random access point for so long is of no use to viewers.
+/// An input that has no random access point for so long is of no use to viewers.
 const ON_AIR_TIMEOUT: Duration = Duration::from_secs(30);

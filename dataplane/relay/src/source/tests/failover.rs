@@ -147,6 +147,20 @@ fn a_trial_without_a_keyframe_is_given_up() {
 }
 
 #[test]
+fn an_input_without_a_keyframe_is_no_input_where_there_is_another() {
+    let cameras = [(A, Camera::NoKeyframes), (B, Camera::Plays)];
+    let mut world = World::new(config(&[URL_A, URL_B]), &cameras);
+    world.pass(seconds(33));
+    assert_eq!((world.on_air(), world.last()), (Some(B), &(StreamState::Active, None, Some(1))));
+    world.pass(seconds(600));
+    assert_eq!(world.on_air(), Some(B));
+    // A lone one may take its time.
+    let mut world = World::new(config(&[URL_A]), &cameras);
+    world.pass(seconds(600));
+    assert_eq!((world.state(), world.connects.len()), (StreamState::Active, 1));
+}
+
+#[test]
 fn a_preferred_trial_that_fails_before_its_first_picture_is_taken_back() {
     let mut world = on_the_second();
     world.set(A, Camera::NoKeyframes);
