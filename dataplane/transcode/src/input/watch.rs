@@ -35,7 +35,7 @@ impl Watch {
     }
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg nothing is read"))]
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code, reason = "without FFmpeg nothing is read"))]
 impl Watch {
     /// Sets a new deadline from now.
     pub(super) fn allow(&self, timeout: Duration) {
