@@ -42,34 +42,19 @@ enum Shape {
 impl Column {
     fn new(width: u32, height: u32, caption: Option<&SlateCaption>) -> Self {
         let (width, height) = (width as f32, height as f32);
-<<<<<<< HEAD
-        let title =
-            (height * TITLE_OF_HEIGHT).min(width * USABLE / text_width_em(TITLE)).min(width * TITLE_OF_WIDTH);
-        let small = (title * SMALL_OF_TITLE).max(READABLE);
-=======
         let usable = width * USABLE;
         let title = (height * TITLE_OF_HEIGHT).min(width * TITLE_OF_WIDTH).max(READABLE * 1.4);
         let title = title.min(usable / text_width_em(TITLE));
->>>>>>> slate
         let mut parts = Vec::new();
         if title >= READABLE_WITH_CAMERA {
             parts.push(Part { gap: 0.0, height: title * 2.0, shape: Shape::Camera });
         }
         parts.push(text(TITLE.to_owned(), title * 0.35, title, "#e6e9ed", "600"));
         if let Some(caption) = caption {
-<<<<<<< HEAD
-            let lines =
-                [(Some(printable(&caption.stream)), "#a3adb8", 0.8), (since(caption), "#75808c", 0.5)];
-            for (line, fill, gap) in lines {
-                let fitting = line.and_then(|line| fit(line, small, width * USABLE));
-                parts.extend(fitting.map(|(line, size)| text(line, small * gap, size, fill, "400")));
-            }
-=======
             let id = fit_or_shorten(printable(&caption.stream), title * ID_OF_TITLE, usable);
             let since = since(caption).and_then(|since| fit(since, title * SINCE_OF_TITLE, usable));
             parts.extend(id.map(|(id, size)| text(id, title * 0.42, size, "#a9b3be", "400")));
             parts.extend(since.map(|(since, size)| text(since, title * 0.24, size, "#77828f", "400")));
->>>>>>> slate
         }
         Self { center_x: width / 2.0, height, parts }.without_what_does_not_fit()
     }

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
@@ -39,4 +36,3 @@ fn impossible_sizes_are_refused_at_once() {
         assert!(matches!(refused, Err(SlateError::Failed(_))), "{width}x{height}");
     }
 }
->>>>>>> slate

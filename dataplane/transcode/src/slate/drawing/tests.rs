@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use lanecast_protocol::codec::Codec;
 
 use super::*;
@@ -98,4 +95,3 @@ fn a_time_beyond_the_calendar_is_left_out() {
     assert_eq!(at(i64::MAX), None);
     assert_eq!(at(i64::MIN), None);
 }
->>>>>>> slate
