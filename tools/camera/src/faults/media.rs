@@ -132,7 +132,7 @@ impl MediaFaults {
         }
         if let Some(still) = self.timestamps_stand_still {
             let period = cadence.ticks(std::time::Duration::from_secs_f64(still)).max(1);
-            return (if tick / period % 2 == 0 { tick } else { tick / period * period }, 0);
+            return (if (tick / period).is_multiple_of(2) { tick } else { tick / period * period }, 0);
         }
         if let Some(factor) = self.timestamps_run {
             return (tick, units_90k(seconds * (factor - 1.0)));
