@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use lanecast_protocol::wsc::StreamState;
 use lanecast_shard::{SessionId, StreamId, StreamStatus};
 use lanecast_webrtc::ice::IceCredentials;
+use tokio::sync::Notify;
 
 use crate::definition::Definition;
 use crate::source_id::SourceId;
@@ -42,6 +44,8 @@ pub struct Stream {
     pub viewers: usize,
     /// Those of them that are by WebRTC.
     pub webrtc_viewers: usize,
+    /// Told whenever `status` changes, and when the stream is gone.
+    pub changed: Arc<Notify>,
 }
 
 /// How a viewer is served.
@@ -136,11 +140,17 @@ impl Registry {
         let shard = self.least_loaded()?;
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
-        let status = connecting();
-        self.streams.insert(
-            id,
-            Stream { source_id, definition, status, shard, stored, viewers: 0, webrtc_viewers: 0 },
-        );
+        let stream = Stream {
+            status: beginning(&definition),
+            source_id,
+            definition,
+            shard,
+            stored,
+            viewers: 0,
+            webrtc_viewers: 0,
+            changed: Arc::default(),
+        };
+        self.streams.insert(id, stream);
         self.by_path_text.insert(path_text, id);
         Some(id)
     }
@@ -156,6 +166,7 @@ impl Registry {
         let stream = self.streams.remove(&id)?;
         self.by_path_text.remove(&stream.source_id.to_string());
         self.forget_sessions(id);
+        stream.changed.notify_waiters();
         Some(stream)
     }
 
@@ -163,6 +174,7 @@ impl Registry {
     pub fn set_status(&mut self, id: StreamId, status: StreamStatus) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.status = status;
+            stream.changed.notify_waiters();
         }
     }
 
@@ -256,7 +268,8 @@ impl Registry {
         let shard = self.least_loaded();
         let Some(stream) = self.streams.get_mut(&id) else { return false };
         (stream.viewers, stream.webrtc_viewers) = (0, 0);
-        stream.status = connecting();
+        stream.status = beginning(&stream.definition);
+        stream.changed.notify_waiters();
         match shard {
             Some(shard) => stream.shard = shard,
             None => {
@@ -282,9 +295,11 @@ fn all_of(id: StreamId) -> RangeInclusive<(StreamId, u64)> {
     (id, 0)..=(id, u64::MAX)
 }
 
-fn connecting() -> StreamStatus {
+/// What a stream is until its shard says more.
+fn beginning(definition: &Definition) -> StreamStatus {
+    let waits = definition.on_demand && !definition.should_record;
     StreamStatus {
-        state: StreamState::Connecting,
+        state: if waits { StreamState::Inactive } else { StreamState::Connecting },
         reason: None,
         active_input: None,
         codec: None,

@@ -1,6 +1,8 @@
 //! A session's way: offer → negotiated → counted in → attached to its shard → answer. What fails half-way leaves nothing.
 
 use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 use lanecast_shard::{AttachWebRtc, Command, SessionError, SessionId, StreamId};
 use lanecast_webrtc::ice::IceCredentials;
@@ -8,6 +10,8 @@ use lanecast_webrtc::negotiation::{
     LocalDescription, Negotiated, Offer, RemoteCandidate, StreamMedia, write_answer, write_trickle_fragment,
 };
 use lanecast_webrtc::peer::{MediaConfig, PeerConfig, RtxConfig};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep_until};
 use tracing::debug;
 
 use super::identity::{Identity, random_credentials};
@@ -17,6 +21,7 @@ use crate::recording::UNIX_MS_MAX;
 use crate::registry::{IceSession, Stream};
 use crate::shards::{Shard, Unanswered};
 use lanecast_protocol::codec::Codec;
+use lanecast_protocol::wsc::StreamState;
 
 /// A session that was opened.
 #[derive(Debug)]
@@ -78,8 +83,11 @@ impl ControlPlane {
         client: Option<IpAddr>,
         start_unix_ms: Option<i64>,
     ) -> Result<Answered, ApiError> {
-        let (id, stream) = self.stream(path_text)?;
+        let (id, mut stream) = self.stream(path_text)?;
         let offer = parse_offer(sdp)?;
+        if start_unix_ms.is_none() && is_asleep(&stream) {
+            self.wake(id, &mut stream).await?;
+        }
         let media = match start_unix_ms {
             Some(unix_ms) => self.recorded_media_of(&stream, unix_ms).await?,
             None => media_of(&stream),
@@ -159,6 +167,34 @@ impl ControlPlane {
         shard.deliver(command).await.map_err(|_| ApiError::from(Unanswered))
     }
 
+    /// Has a stream on demand connect, and waits for its codec, which an answer must name. Without one in time the answer is
+    /// that of a camera that has not been up yet.
+    async fn wake(&self, id: StreamId, stream: &mut Stream) -> Result<(), ApiError> {
+        let deadline = Instant::now() + WAKE_TIMEOUT;
+        // Nobody may be there to keep it connected for longer than its idle time, so it is asked again meanwhile.
+        let mut asking = interval(self.source_settings().on_demand_idle / 2);
+        let changed = stream.changed.clone();
+        let mut stopping = self.stopping();
+        loop {
+            let mut next_change = pin!(changed.notified());
+            // Before a look at the stream, so that no change is missed in between.
+            next_change.as_mut().enable();
+            *stream = self.registry().stream(id).cloned().ok_or_else(|| removed(id))?;
+            let is_described = stream.status.codec.is_some();
+            tokio::select! {
+                biased;
+                _ = asking.tick() => {
+                    let command = Command::Demand { stream: id };
+                    self.shard(stream.shard)?.deliver(command).await.map_err(|_| Unanswered)?;
+                }
+                () = std::future::ready(()), if is_described || is_settled(stream) => return Ok(()),
+                () = next_change => {}
+                () = told_to_stop(&mut stopping) => return Err(ApiError::busy("the server is stopping")),
+                () = sleep_until(deadline) => return Ok(()),
+            }
+        }
+    }
+
     /// The stream's codec, else that of the recording: a camera that has not been up yet may have been up before.
     async fn recorded_media_of(&self, stream: &Stream, unix_ms: i64) -> Result<StreamMedia, ApiError> {
         if !self.has_recorded(&stream.source_id, unix_ms).await? {
@@ -194,6 +230,22 @@ impl ControlPlane {
         let registry = self.registry();
         registry.ice_session(session).cloned().ok_or_else(|| ApiError::unknown_session(session))
     }
+}
+
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // Closed never: the sender is the control plane's.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Whether a stream is on demand and nobody has asked for it, or its codec has not come yet.
+fn is_asleep(stream: &Stream) -> bool {
+    let status = &stream.status;
+    stream.definition.on_demand && (status.codec.is_none() || status.state == StreamState::Inactive)
+}
+
+/// Whether more of its codec is hardly to come.
+fn is_settled(stream: &Stream) -> bool {
+    matches!(stream.status.state, StreamState::Active | StreamState::Error)
 }
 
 /// A camera that has not been up yet is most likely H.264.
@@ -235,5 +287,7 @@ async fn end_late(shard: Shard, session: SessionId) {
     let _ = shard.ask(|reply| Command::EndSession { session, reason, reply }).await;
 }
 
+/// A camera that is there is described and plays within it; a client that gets no answer at all helps nobody.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A browser's offer has 3 to 10 KiB.
 pub const OFFER_BYTES_MAX: usize = 64 << 10;

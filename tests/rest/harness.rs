@@ -173,8 +173,18 @@ impl Server {
         Self::with(data_dir, LIMITS, CorsOrigins::Any).await
     }
 
+    /// With settings as the command line has them.
+    pub async fn configured(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::made(data_dir, LIMITS, CorsOrigins::Any, arguments).await
+    }
+
     pub async fn with(data_dir: &Path, limits: Limits, cors_origins: CorsOrigins) -> Self {
-        let config = Config::load(["lanecast".into()], &|_| None).unwrap();
+        Self::made(data_dir, limits, cors_origins, &[]).await
+    }
+
+    async fn made(data_dir: &Path, limits: Limits, cors_origins: CorsOrigins, arguments: &[&str]) -> Self {
+        let arguments = ["lanecast"].iter().chain(arguments).map(|argument| argument.into());
+        let config = Config::load(arguments, &|_| None).unwrap();
         let (store, streams) = Store::open(data_dir).unwrap();
         let folder = data_dir.join("recordings");
         let catalog = Catalog::open(CatalogSettings { folder, retention: Retention::default() }).unwrap();
@@ -205,11 +215,7 @@ impl Server {
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Answer { status: parts.status, headers: parts.headers, body }
+        answer(self.router.clone(), request).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -315,6 +321,15 @@ impl Server {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// The answer of a server's router.
+pub async fn answer(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Answer { status: parts.status, headers: parts.headers, body }
 }
 
 /// Length of a file that [`Server::record`] makes.

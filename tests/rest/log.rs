@@ -54,6 +54,7 @@ async fn a_failing_stream_leaks_nothing() {
         height: None,
         profile_level_id: None,
         recording: lanecast_shard::RecordingStatus::Off,
+        slate: lanecast_shard::SlateStatus::Off,
     };
     server.emit(Event::StreamChanged { stream, status }).await;
     let shown = [

@@ -4,6 +4,7 @@
 
 mod harness;
 mod ice_tcp;
+mod inputs;
 mod log;
 mod offers;
 mod openapi;

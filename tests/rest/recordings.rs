@@ -29,6 +29,7 @@ fn status(recording: RecordingStatus, reason: Option<&str>) -> StreamStatus {
         height: None,
         profile_level_id: None,
         recording,
+        slate: lanecast_shard::SlateStatus::Off,
     }
 }
 

@@ -33,9 +33,10 @@ async fn revision_1_is_created_and_shown_without_credentials() {
     assert_eq!(answer.headers["location"], "/streams/7");
     let expected = json!({
         "source_id": 7, "rtsp_url": "rtsp://cam:554/live",
-        "rtsp_inputs": [{"label": "main", "url": "rtsp://cam:554/live", "priority": 0, "transport": "auto"}],
-        "should_record": true, "restart_interval_secs": 5, "state": "Connecting", "state_reason": null,
-        "active_input": null, "codec": null, "width": null, "height": null, "recording_start_time": null,
+        "rtsp_inputs": [{"label": "main", "url": "rtsp://cam:554/live", "priority": 0, "transport": "auto", "tls": null}],
+        "should_record": true, "restart_interval_secs": 5, "on_demand": false, "state": "Connecting",
+        "state_reason": null, "active_input": null, "slate": {"state": "off", "since": null, "reason": null},
+        "codec": null, "width": null, "height": null, "recording_start_time": null,
         "recording": {"state": "off", "reason": null, "bytes": 0, "segments": 0, "dropped_gops": 0},
         "webrtc_sessions": [], "viewers": 0, "shard": 0,
     });
@@ -147,7 +148,7 @@ async fn bad_bodies_are_refused_by_name_and_create_nothing() {
         ),
         (json!({"source_id": 7, "rtsp_inputs": {}}), 400, "invalid_field", "rtsp_inputs"),
         (json!({"source_id": 7, "rtsp_url": "no url"}), 400, "invalid_url", "rtsp_url"),
-        (json!({"source_id": 7, "rtsp_url": "http://cam/"}), 422, "unsupported_scheme", "http"),
+        (json!({"source_id": 7, "rtsp_url": "ftp://cam/"}), 422, "unsupported_scheme", "ftp"),
         (json!({"source_id": "", "rtsp_url": url}), 422, "invalid_value", "source_id"),
         (json!({"source_id": "x".repeat(129), "rtsp_url": url}), 422, "invalid_value", "source_id"),
         (

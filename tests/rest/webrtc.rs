@@ -51,6 +51,7 @@ fn status(codec: Codec) -> StreamStatus {
         height: None,
         profile_level_id: Some([0x64, 0, 0x1f]),
         recording: lanecast_shard::RecordingStatus::Off,
+        slate: lanecast_shard::SlateStatus::Off,
     }
 }
 
