@@ -116,6 +116,7 @@ impl InputDefinition {
             credentials: self.credentials(),
             priority: self.priority,
             transport: self.transport.into(),
+            trust: self.tls.number(),
         }
     }
 

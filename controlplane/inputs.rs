@@ -20,7 +20,7 @@ use crate::http::ApiError;
 use crate::reach::{Reach, Refusal};
 use crate::source_id::SourceId;
 use crate::source_url::foreign;
-use crate::tls::client_config;
+use crate::tls::{TlsTrust, client_config, refusing_config};
 
 /// What a shard gets beside the source's configuration, as many as there are inputs.
 #[derive(Debug, Default)]
@@ -73,7 +73,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// What a shard needs for these inputs. An input that cannot be used gets nothing, and the log says why.
+    /// What a shard needs for these inputs. Of an input that cannot be used the log says why; one
+    /// of RTSPS gets what lets its state say it, too.
     pub(crate) async fn prepare(&self, source_id: &SourceId, definition: &Definition) -> Prepared {
         let inputs = &definition.inputs;
         if inputs.iter().all(|input| input.kind() == InputKind::Rtsp && !input.speaks_tls()) {
@@ -110,10 +111,21 @@ fn prepare_all(stream: &str, inputs: &[InputDefinition], reach: &Reach) -> Prepa
     let mut prepared = Prepared::default();
     for input in inputs {
         let says = |reason: String| warn!(stream, input = input.label, reason, "an input cannot be used");
-        let tls = input.speaks_tls().then(|| client_config(Some(&input.tls)));
-        prepared.tls.push(tls.and_then(|tls| tls.map_err(|error| says(error.to_string())).ok()));
+        let tls = input.speaks_tls().then(|| {
+            client_config(Some(&input.tls)).or_else(|error| {
+                says(error.to_string());
+                refusing_config(&error)
+            })
+        });
+        prepared.tls.push(tls.and_then(Result::ok));
         let foreign = (input.kind() == InputKind::Foreign).then(|| foreign_url(input, reach));
         prepared.foreign.push(foreign.and_then(|url| url.map_err(|error| says(error.to_string())).ok()));
+    }
+    if inputs.iter().any(|input| input.speaks_tls() && input.tls == TlsTrust::Insecure) {
+        warn!(
+            stream,
+            "insecure: whoever answers in the place of the camera is believed, and gets its password"
+        );
     }
     prepared
 }

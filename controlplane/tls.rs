@@ -6,20 +6,21 @@ mod authorities;
 mod trust;
 mod verifier;
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
 
 pub use self::trust::{TlsError, TlsTrust};
 use self::verifier::{AnyCertificate, NoCertificate, PinnedOr};
 
 /// What a shard speaks TLS with to an input of this trust; `None` is [`TlsTrust::System`]. Reads a CA file each time it
-/// is called, the system's authorities once; blocks for as long as files of some hundred KB take.
+/// is called, the system's authorities once; blocks for as long as that takes.
 pub fn client_config(trust: Option<&TlsTrust>) -> Result<Arc<ClientConfig>, TlsError> {
     match trust.unwrap_or(&TlsTrust::System) {
         TlsTrust::System => by_system(),
@@ -49,11 +50,28 @@ fn by_system() -> Result<Arc<ClientConfig>, TlsError> {
     Ok(CONFIG.get_or_init(|| config).clone())
 }
 
+/// A file's configuration is kept as long as a stream has it: a hundred cameras may have one authority.
 fn by_file(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = provider();
+    static KEPT: Mutex<Vec<KeptFile>> = Mutex::new(Vec::new());
     let (certificates, roots) = authorities::of_file(path)?;
-    let verifier = PinnedOr::new(certificates, roots, &provider)?;
-    configured(provider, Arc::new(verifier))
+    // A panic elsewhere left a plain list behind.
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.retain(|file| file.config.strong_count() > 0);
+    let same = kept.iter().find(|file| file.path == path && file.certificates == certificates);
+    if let Some(config) = same.and_then(|file| file.config.upgrade()) {
+        return Ok(config);
+    }
+    let provider = provider();
+    let verifier = PinnedOr::new(certificates.clone(), roots, &provider)?;
+    let config = configured(provider, Arc::new(verifier))?;
+    kept.push(KeptFile { path: path.to_owned(), certificates, config: Arc::downgrade(&config) });
+    Ok(config)
+}
+
+struct KeptFile {
+    path: PathBuf,
+    certificates: Vec<CertificateDer<'static>>,
+    config: Weak<ClientConfig>,
 }
 
 fn insecure() -> Result<Arc<ClientConfig>, TlsError> {

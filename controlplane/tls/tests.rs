@@ -125,6 +125,19 @@ fn a_cameras_own_certificate_in_the_file_is_taken_by_any_name_and_date() {
 }
 
 #[test]
+fn a_file_is_parsed_once_for_all_and_again_when_it_is_another() {
+    let mut file = file(&authority("first").pem());
+    let trust = TlsTrust::CaFile(file.path().to_owned());
+    let first = client_config(Some(&trust)).unwrap();
+    assert!(Arc::ptr_eq(&first, &client_config(Some(&trust)).unwrap()));
+    let second = authority("second");
+    file.write_all(second.pem().as_bytes()).unwrap();
+    let both = client_config(Some(&trust)).unwrap();
+    assert_eq!(Camera::signed_by(&second, "camera.test").meet(&both, "camera.test"), Ok(()));
+    assert!(Camera::signed_by(&second, "camera.test").meet(&first, "camera.test").is_err());
+}
+
+#[test]
 fn insecure_takes_anybody() {
     let client = client_config(Some(&TlsTrust::Insecure)).unwrap();
     assert_eq!(Camera::signed_by(&authority("any"), "camera.test").meet(&client, "other.test"), Ok(()));
@@ -187,9 +200,13 @@ fn trust_is_written_as_it_is_read() {
         assert_eq!(serde_json::to_string(&trust).unwrap(), text);
     }
     assert_eq!(read(r#"{"insecure":false}"#).unwrap(), TlsTrust::System);
-    for wrong in
-        [r#"{"insecure":true,"ca_file":"/a"}"#, r#"{"ca_file":"a"}"#, r#"{"cafile":"/a"}"#, r#"{"insecure":1}"#, "1"]
-    {
+    for wrong in [
+        r#"{"insecure":true,"ca_file":"/a"}"#,
+        r#"{"ca_file":"a"}"#,
+        r#"{"cafile":"/a"}"#,
+        r#"{"insecure":1}"#,
+        "1",
+    ] {
         assert!(read(wrong).is_err(), "{wrong}");
     }
 }

@@ -1,5 +1,6 @@
 //! Whom an input trusts, and why that may fail.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 /// Who vouches for a camera's certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "TlsBody", try_from = "TlsBody")]
 pub enum TlsTrust {
     /// The authorities that the system trusts.
@@ -27,10 +28,20 @@ pub(crate) struct TlsBody {
     /// Take any certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     insecure: Option<bool>,
-    /// Absolute path on the server of a PEM file: the certificate must be signed by one of those in it, or be one of them.
+    /// Absolute path on the server of a PEM file. A certificate is taken that one of those in it signed for the camera's
+    /// name, or that is one of those in it: then by any name and date. Read when the stream is made, changed or restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "/etc/lanecast/cameras.pem")]
     ca_file: Option<PathBuf>,
+}
+
+impl TlsTrust {
+    /// A number that is another for another trust, within this process.
+    pub fn number(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl From<TlsTrust> for TlsBody {

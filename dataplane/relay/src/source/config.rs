@@ -31,6 +31,8 @@ pub struct Input {
     pub priority: i64,
     /// Which transport to ask for.
     pub transport: TransportPreference,
+    /// Stands for how its certificate is checked, where TLS is spoken: another number, another attempt.
+    pub trust: u64,
 }
 
 /// What a source is made from.
@@ -59,7 +61,7 @@ pub struct SourceConfig {
 impl Input {
     /// Whether what is under way with this one may go on as with `other`.
     pub(super) fn is_reached_like(&self, other: &Self) -> bool {
-        (self.kind, &self.url, &self.credentials, self.transport)
-            == (other.kind, &other.url, &other.credentials, other.transport)
+        (self.kind, &self.url, &self.credentials, self.transport, self.trust)
+            == (other.kind, &other.url, &other.credentials, other.transport, other.trust)
     }
 }

@@ -2,19 +2,27 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use lanecast_net::{Ring, Socket, bind_udp_pair};
 use lanecast_relay::source::{Lane, Source, SourceConfig};
 use lanecast_transcode::input::InputHandle;
+use rustls::ClientConfig;
 
+use crate::drive::tls::TlsSession;
 use crate::token::{Owner, Token};
 
 /// Receive buffer of a camera: a quarter of a second of 4 Mb/s; grows with one access unit under way, not more.
 const RECEIVE_BYTES: usize = 128 << 10;
 /// A receive into less than this costs more in calls than a new buffer.
 const MIN_RECEIVE_BYTES: usize = 16 << 10;
+/// Receive buffer of a camera that speaks TLS: two of its records. What is in it is decrypted at once, into a buffer of
+/// [`RECEIVE_BYTES`].
+const RECEIVE_BYTES_TLS: usize = 32 << 10;
+/// Plaintext of a record that came in pieces (RFC 8446 section 5.1).
+const RECORD_BYTES_MAX: usize = 16 << 10;
 /// What may wait to be written to a camera: a dialogue is a few KB, more is a camera that does not read.
 const MAX_WRITE_BACKLOG: usize = 256;
 
@@ -42,12 +50,32 @@ struct Link {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
+    tls: Option<Box<Encryption>>,
     received: BytesMut,
     /// The receive buffer before this one: free again once its packets are through.
     previous: BytesMut,
     writes: VecDeque<Bytes>,
     writing: bool,
     closing: bool,
+}
+
+/// What is between the socket and the dialogue.
+#[derive(Debug)]
+struct Encryption {
+    session: TlsSession,
+    /// Empty between receives.
+    ciphertext: BytesMut,
+    /// Our end, once TCP is connected.
+    local: Option<SocketAddr>,
+}
+
+/// How TLS is spoken on a connection.
+#[derive(Debug)]
+pub(crate) struct TlsTerms {
+    /// The name that the certificate must have.
+    pub(crate) name: String,
+    /// Whom to trust; `None`: the input is not one of RTSPS, but led to one.
+    pub(crate) config: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Debug)]
@@ -91,15 +119,24 @@ impl Camera {
         self.links[lane.index()].epoch
     }
 
-    pub(crate) fn connect(&mut self, now: Instant, ring: &mut Ring, lane: Lane, to: SocketAddr) {
+    pub(crate) fn connect(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        lane: Lane,
+        to: SocketAddr,
+        tls: Option<TlsTerms>,
+    ) {
         self.disconnect(ring, lane);
         self.connects += 1;
         let link = &mut self.links[lane.index()];
-        match Socket::tcp_for(&to) {
-            Ok(socket) => {
+        let opened = Socket::tcp_for(&to).map_err(|error| error.to_string());
+        match opened.and_then(|socket| Ok((socket, tls.map(Encryption::new).transpose()?))) {
+            Ok((socket, tls)) => {
                 ring.connect(link.token(Owner::CameraConnection), &socket, to);
                 link.connection = Some(Connection {
                     socket,
+                    tls,
                     received: BytesMut::new(),
                     previous: BytesMut::new(),
                     writes: VecDeque::new(),
@@ -107,7 +144,7 @@ impl Camera {
                     closing: false,
                 });
             }
-            Err(error) => self.source.handle_closed(now, lane, &error.to_string()),
+            Err(sentence) => self.source.handle_closed(now, lane, &sentence),
         }
     }
 
@@ -122,10 +159,18 @@ impl Camera {
         let token = link.token(Owner::CameraConnection);
         let Some(connection) = &mut link.connection else { return };
         match result.and_then(|()| connection.socket.local_addr()) {
-            Ok(local) => {
-                self.source.handle_connected(now, lane, local);
-                ring.receive(token, &connection.socket, BytesMut::with_capacity(RECEIVE_BYTES));
-            }
+            Ok(local) => match &mut connection.tls {
+                // The source hears of it when the handshake is done.
+                Some(tls) => {
+                    tls.local = Some(local);
+                    connection.write_on(ring, token);
+                    ring.receive(token, &connection.socket, BytesMut::with_capacity(RECEIVE_BYTES_TLS));
+                }
+                None => {
+                    self.source.handle_connected(now, lane, local);
+                    ring.receive(token, &connection.socket, BytesMut::with_capacity(RECEIVE_BYTES));
+                }
+            },
             Err(error) => {
                 link.close(ring);
                 // The source says where to.
@@ -146,16 +191,47 @@ impl Camera {
             return;
         }
         match result {
-            Ok(0) => self.source.handle_closed(now, lane, "the camera closed the connection"),
+            Ok(0) => {
+                let sentence = format!("the camera closed the connection{}", connection.stage());
+                self.source.handle_closed(now, lane, &sentence);
+            }
             Ok(received) => {
                 self.bytes_received += received as u64;
+                if connection.tls.is_some() {
+                    return self.on_ciphertext(now, lane, buffer);
+                }
                 self.source.handle_received(now, lane, &mut buffer);
                 // The next receive is started once the packets are through, when their memory is free again.
                 connection.received = buffer;
             }
             Err(error) => {
-                self.source.handle_closed(now, lane, &format!("the connection broke: {error}"));
+                let sentence = format!("the connection broke{}: {error}", connection.stage());
+                self.source.handle_closed(now, lane, &sentence);
             }
+        }
+    }
+
+    fn on_ciphertext(&mut self, now: Instant, lane: Lane, mut ciphertext: BytesMut) {
+        let Some(connection) = &mut self.links[lane.index()].connection else { return };
+        let mut plaintext = connection.room_for(ciphertext.len() + RECORD_BYTES_MAX);
+        let Some(tls) = &mut connection.tls else { return };
+        let before = plaintext.len();
+        let result = tls.session.handle_received(&ciphertext, &mut plaintext);
+        ciphertext.clear();
+        tls.ciphertext = ciphertext;
+        let progress = match result {
+            Ok(progress) => progress,
+            Err(sentence) => return self.source.handle_closed(now, lane, &sentence),
+        };
+        if let Some(local) = tls.local.filter(|_| progress.established) {
+            self.source.handle_connected(now, lane, local);
+        }
+        if plaintext.len() > before {
+            self.source.handle_received(now, lane, &mut plaintext);
+        }
+        connection.received = plaintext;
+        if progress.closed {
+            self.source.handle_closed(now, lane, "the camera closed the connection");
         }
     }
 
@@ -167,11 +243,15 @@ impl Camera {
         if connection.closing {
             return;
         }
-        let mut buffer = std::mem::take(&mut connection.received);
-        if buffer.capacity() - buffer.len() < MIN_RECEIVE_BYTES {
-            buffer = connection.next_buffer(buffer);
-        }
+        let buffer = match &mut connection.tls {
+            Some(tls) => std::mem::take(&mut tls.ciphertext),
+            None => connection.room_for(MIN_RECEIVE_BYTES),
+        };
         ring.receive(token, &connection.socket, buffer);
+        if connection.tls.is_some() {
+            // A handshake's next messages; rustls bounds what a camera can ask for after it.
+            connection.write_on(ring, token);
+        }
     }
 
     pub(crate) fn write(&mut self, ring: &mut Ring, lane: Lane, bytes: Bytes) {
@@ -179,7 +259,10 @@ impl Camera {
         let token = link.token(Owner::CameraConnection);
         let Some(connection) = &mut link.connection else { return };
         if connection.writes.len() < MAX_WRITE_BACKLOG {
-            connection.writes.push_back(bytes);
+            match &mut connection.tls {
+                Some(tls) => tls.session.write(&bytes),
+                None => connection.writes.push_back(bytes),
+            }
         }
         connection.write_on(ring, token);
     }
@@ -275,6 +358,10 @@ impl Camera {
         if link.foreign.take().is_some() {
             link.next_epoch();
         }
+        let token = link.token(Owner::CameraConnection);
+        if let Some(connection) = &mut link.connection {
+            connection.say_last(ring, token);
+        }
         match &mut link.connection {
             Some(connection) if connection.writing && !connection.closing => connection.closing = true,
             Some(_) => link.close(ring),
@@ -313,7 +400,24 @@ impl Link {
     }
 }
 
+impl Encryption {
+    fn new(terms: TlsTerms) -> Result<Box<Self>, String> {
+        let config = terms.config.ok_or_else(|| NOT_AN_INPUT_OF_RTSPS.to_owned())?;
+        let session = TlsSession::new(config, &terms.name)?;
+        Ok(Box::new(Self { session, ciphertext: BytesMut::new(), local: None }))
+    }
+}
+
 impl Connection {
+    /// The receive buffer with what is left in it, and at least so much room.
+    fn room_for(&mut self, bytes: usize) -> BytesMut {
+        let buffer = std::mem::take(&mut self.received);
+        match buffer.capacity() - buffer.len() < bytes {
+            true => self.next_buffer(buffer),
+            false => buffer,
+        }
+    }
+
     /// A buffer with room that begins with what is left in the full one: the one before it, if its packets are through.
     fn next_buffer(&mut self, mut full: BytesMut) -> BytesMut {
         let mut next = std::mem::take(&mut self.previous);
@@ -328,10 +432,33 @@ impl Connection {
         next
     }
 
+    /// Where in its life the connection is, to stand behind what happened to it.
+    fn stage(&self) -> &'static str {
+        match &self.tls {
+            Some(tls) if !tls.session.is_established() => " in the TLS handshake (is this its RTSPS port?)",
+            _ => "",
+        }
+    }
+
+    /// Says in TLS that nothing follows: an alert that is due, or that we close.
+    fn say_last(&mut self, ring: &mut Ring, token: u64) {
+        if let Some(tls) = self.tls.as_mut().filter(|tls| tls.local.is_some() && !self.closing) {
+            tls.session.close();
+            self.write_on(ring, token);
+        }
+    }
+
     fn write_on(&mut self, ring: &mut Ring, token: u64) {
+        if let Some(tls) = &mut self.tls {
+            self.writes.extend(std::iter::from_fn(|| tls.session.poll_ciphertext()));
+        }
         if !self.writing && !self.writes.is_empty() {
             ring.write(token, &self.socket, &mut self.writes);
             self.writing = true;
         }
     }
 }
+
+/// Only a redirect leads to RTSPS from an input that is not of it.
+const NOT_AN_INPUT_OF_RTSPS: &str =
+    "it is reached by a redirect to RTSPS, where nothing says whom to trust: give its rtsps URL";

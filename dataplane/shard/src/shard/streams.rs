@@ -17,7 +17,7 @@ use super::recording::unix_ms;
 use super::slate::Outage;
 use super::{Gate, Shard, StreamSlot};
 use crate::command::{StreamConfig, StreamId};
-use crate::drive::camera::Camera;
+use crate::drive::camera::{Camera, TlsTerms};
 use crate::drive::viewer::Viewer;
 use crate::drive::websocket::frame_run;
 use crate::timers::{Armed, TimerKey};
@@ -118,8 +118,10 @@ impl Shard {
                     slot.questions[lane.index()] = question;
                     self.unsent_events.push_back(Event::Resolve { stream: slot.id, question, host, port });
                 }
-                SourceOutput::Connect { lane, to, .. } => {
-                    slot.camera.connect(now, &mut self.ring, lane, to);
+                SourceOutput::Connect { lane, to, input, tls_name } => {
+                    let config = || slot.config.tls.get(input).cloned().flatten();
+                    let tls = tls_name.map(|name| TlsTerms { name, config: config() });
+                    slot.camera.connect(now, &mut self.ring, lane, to, tls);
                 }
                 SourceOutput::Open { lane, input } => {
                     self.open_foreign(now, index, lane, input);

@@ -84,6 +84,7 @@ pub(super) fn input(url: &str, priority: i64) -> Input {
         credentials: None,
         priority,
         transport: TransportPreference::Auto,
+        trust: 0,
     }
 }
 
