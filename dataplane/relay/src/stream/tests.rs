@@ -168,7 +168,7 @@ fn who_joins_during_an_outage_gets_the_slate_at_once() {
     // Nobody watched: only keyframes were made, each for a whole loop.
     assert_eq!(rig.stream.counters().slate_access_units, 6);
     rig.stream.join(ViewerId(1), Egress::Datagrams, true);
-    rig.transmit();
+    rig.pass(5);
     assert_eq!(rig.marks().last(), Some(&0x50));
 }
 
