@@ -19,6 +19,7 @@ mod rest;
 mod rewind;
 mod rewind_browser;
 mod rewind_webrtc;
+mod rtsps;
 mod servers;
 mod slow_viewers;
 mod webrtc;

@@ -172,7 +172,7 @@ fn goes_on_over_two_ends(url: &str, transport: &str, codec: Codec) {
 }
 
 /// What one viewer saw by the WebSocket, all of it.
-struct Film {
+pub(crate) struct Film {
     viewer: Viewer,
     codec: Codec,
     sdp: String,
@@ -180,14 +180,14 @@ struct Film {
 }
 
 impl Film {
-    fn of(server: &Server, codec: Codec) -> Self {
+    pub(crate) fn of(server: &Server, codec: Codec) -> Self {
         let viewer = Viewer::websocket(server, "7");
         let sdp = viewer.sdp();
         Self { viewer, codec, sdp, packets: vec![] }
     }
 
     /// So many more pictures.
-    fn watch(&mut self, pictures: usize) {
+    pub(crate) fn watch(&mut self, pictures: usize) {
         let more = self.viewer.rtp_until(&format!("{pictures} more pictures"), |packets| {
             packets.iter().filter(|packet| packet.marker()).count() >= pictures
         });
@@ -196,7 +196,7 @@ impl Film {
 
     /// One numbering, whole access units from a random access point on, and `ffmpeg` decodes every one of them
     /// by the description from before the first, without a word.
-    fn assert_whole(self) {
+    pub(crate) fn assert_whole(self) {
         assert_continuous(&self.packets);
         let units = access_units(&self.packets, self.codec);
         let (last, whole) = units.split_last().expect("access units");

@@ -26,10 +26,13 @@ impl GstServer {
     }
 
     /// One that speaks RTSPS and nothing else, by a certificate of its own making ([`GstServer::certificate`]).
-    #[expect(dead_code, reason = "for the tests of RTSPS")]
     pub fn start_tls(arguments: &str) -> Self {
+        Self::start_tls_in(arguments, tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// The same, by the folder's `certificate.pem` and `key.pem`.
+    pub fn start_tls_in(arguments: &str, folder: TempDir) -> Self {
         let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
-        let folder = tempfile::tempdir().expect("a temporary directory");
         Self::start_on(0, arguments, Some(Arc::new(folder)))
     }
 
@@ -56,7 +59,6 @@ impl GstServer {
     }
 
     /// Of one that speaks RTSPS: the PEM that a client must trust, for 127.0.0.1, ::1 and localhost.
-    #[expect(dead_code, reason = "for the tests of RTSPS")]
     pub fn certificate(&self) -> PathBuf {
         self.tls.as_ref().expect("started by start_tls").path().join("certificate.pem")
     }

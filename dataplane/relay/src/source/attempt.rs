@@ -256,7 +256,11 @@ impl Attempt {
                 Err("the camera's name was not looked up in time".into())
             }
             Phase::Connecting(address, deadline) if turn.now >= *deadline => {
-                let reason = format!("{address} did not accept the connection in time");
+                let what = match self.url.scheme() {
+                    "rtsps" => "accept the connection and end the TLS handshake",
+                    _ => "accept the connection",
+                };
+                let reason = format!("{address} did not {what} in time");
                 self.connect_failed(turn, reason.into())
             }
             Phase::Opening(deadline) if turn.now >= *deadline => Err("the input did not open in time".into()),
