@@ -229,7 +229,9 @@ fn b_pictures_keep_the_times_that_they_are_shown_at() {
         // The last ones' turn has not come.
         shown.sort_by_key(|at| at.wrapping_sub(packets[0].rtp_timestamp()).cast_signed());
         let steps: Vec<u32> = shown.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
-        assert!(steps[..steps.len() - 4].iter().all(|&step| step == 3600), "{steps:?}");
+        // Those of before the viewer came are given to it in little time.
+        let squeezed = steps.iter().take_while(|&&step| step < 3600).count();
+        assert!(steps[squeezed..steps.len() - 4].iter().all(|&step| step == 3600), "{steps:?}");
         // Not decoded: straight from such a camera too, ffmpeg 5.1 finds fault with the first pictures' times.
         assert_pictures(&packets, codec, 1);
     }
