@@ -21,6 +21,7 @@ mod wsc;
 use bytes::{Bytes, BytesMut};
 use lanecast_dvr::recorder::RecorderStatistics;
 use lanecast_net::{Completion, DestinationId, Ring, Segmentation, thread_cpu_us};
+use lanecast_protocol::rtcp::SenderReport;
 use lanecast_protocol::wsc::{ActiveSource, parse_punch};
 use lanecast_relay::fanout::ViewerId;
 use lanecast_relay::source::{Input, Lane};
@@ -134,6 +135,8 @@ struct StreamSlot {
     stream_timer: Armed,
     /// Of each lane, the question for a name that it waits for.
     questions: [u64; 2],
+    /// The newest sender report of each lane: a recorder that begins with a lane's first picture may come after it.
+    reports: [Option<SenderReport>; 2],
     demand: Demand,
     outage: Outage,
     slate_timer: Armed,

@@ -124,6 +124,9 @@ impl Shard {
         while let Some(unit) = slot.stream.poll_access_unit() {
             if let Some(clock_rate_hz) = unit.new_clock_rate_hz {
                 recording.recorder.handle_playing(now, clock_rate_hz);
+                if let Some(report) = slot.stream.on_air().and_then(|lane| slot.reports[lane.index()]) {
+                    recording.recorder.handle_sender_report(now, unix_ms(), report);
+                }
             }
             recording.recorder.handle_access_unit(now, unix_ms(), unit);
         }

@@ -65,6 +65,7 @@ impl Shard {
             source_timer: Armed::default(),
             stream_timer: Armed::default(),
             questions: [0; 2],
+            reports: [None; 2],
             demand: Demand::default(),
             outage: Outage::new(now),
             slate_timer: Armed::default(),
@@ -140,6 +141,7 @@ impl Shard {
                     slot.camera.disconnect(&mut self.ring, lane);
                 }
                 SourceOutput::Playing { lane, codec, clock_rate_hz, parameter_sets } => {
+                    slot.reports[lane.index()] = None;
                     slot.stream.handle_playing(lane, codec, clock_rate_hz, *parameter_sets);
                     // The last access unit of what played before ends with it.
                     Self::feed_recorder(now, slot);
@@ -150,6 +152,7 @@ impl Shard {
                     Self::after_media(now, slot);
                 }
                 SourceOutput::SenderReport(lane, report) => {
+                    slot.reports[lane.index()] = Some(report);
                     if slot.stream.on_air() == Some(lane)
                         && let Some(recording) = slot.recording.as_deref_mut()
                     {
