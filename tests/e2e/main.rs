@@ -12,6 +12,7 @@ mod join;
 mod pictures;
 mod program;
 mod quirks_media;
+mod quirks_rtsp;
 mod reconnect;
 mod recording;
 mod recording_faults;

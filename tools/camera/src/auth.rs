@@ -21,6 +21,16 @@ impl Guard {
         Self { credentials, nonce: format!("{nonce:016x}") }
     }
 
+    /// The nonce was used: from now on another one is asked for.
+    pub fn renew(&mut self, nonce: u64) {
+        self.nonce = format!("{nonce:016x}");
+    }
+
+    /// The value of WWW-Authenticate for a client whose nonce was used before.
+    pub fn stale_challenge(&self) -> String {
+        format!("{}, stale=true", self.challenge())
+    }
+
     /// The value of WWW-Authenticate.
     pub fn challenge(&self) -> String {
         let nonce = &self.nonce;

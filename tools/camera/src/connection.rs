@@ -10,7 +10,7 @@ use rtsp_types::{Message, ParseError};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::conversation::{Action, Conversation, Delivery, Session};
+use crate::conversation::{Action, Conversation, Delivery, OWN_CSEQ, Session};
 use crate::faults::Faults;
 use crate::link::Link;
 use crate::rng::Rng;
@@ -43,6 +43,19 @@ pub(crate) struct Connection {
     playing: Option<Playing>,
     accepted: Instant,
     last_request: Instant,
+    /// What is sent for ever.
+    endless: Option<&'static [u8]>,
+    own: OwnRequests,
+}
+
+/// The camera's requests of its own.
+#[derive(Debug, Default)]
+struct OwnRequests {
+    sent: u32,
+    answered: u32,
+    last: Option<Instant>,
+    /// TEARDOWN was sent, or the session forgotten: there is no more media.
+    is_over: bool,
 }
 
 /// Media is flowing.
@@ -64,6 +77,8 @@ pub(crate) enum End {
     Expired,
     /// `--drop-every`.
     Dropped,
+    /// `--asks`, and the client did not answer.
+    Unanswered,
 }
 
 impl Connection {
@@ -92,6 +107,8 @@ impl Connection {
             playing: None,
             accepted: now,
             last_request: now,
+            endless: None,
+            own: OwnRequests::default(),
         })
     }
 
@@ -100,6 +117,13 @@ impl Connection {
         loop {
             let due = self.due();
             let end_at = self.end_at();
+            let freeze_at = self.since_play(self.faults().dialogue.freeze_after);
+            let own_at = self.own_at();
+            if let Some(line) = self.endless
+                && self.unsent.len() < ENDLESS_AT_ONCE
+            {
+                self.unsent.extend_from_slice(&line.repeat(ENDLESS_AT_ONCE / line.len()));
+            }
             tokio::select! {
                 result = self.stream.readable() => {
                     result?;
@@ -113,6 +137,13 @@ impl Connection {
                     self.flush()?;
                 }
                 () = at(due) => self.picture().await?,
+                () = at(own_at) => {
+                    if self.own.answered < self.own.sent {
+                        return Ok(End::Unanswered);
+                    }
+                    self.ask()?;
+                }
+                () = at(freeze_at) => pending().await,
                 () = at(end_at) => {
                     let is_expired = self.faults().drop_every.is_none_or(|every| self.accepted + every > Instant::now());
                     return Ok(if is_expired { End::Expired } else { End::Dropped });
@@ -131,7 +162,42 @@ impl Connection {
         let stream = &self.conversation.session()?.stream;
         let since_start = stream.cadence.time(stream.tick());
         let is_silent = self.site.config.faults.silence_after.is_some_and(|after| since_start >= after);
-        (!is_silent).then_some(start + since_start)
+        (!is_silent && !self.own.is_over).then_some(start + since_start)
+    }
+
+    fn since_play(&self, after: Option<Duration>) -> Option<Instant> {
+        Some(self.playing.as_ref()?.start + after?)
+    }
+
+    /// When the camera does something of its own: the next request, or the end of the session.
+    fn own_at(&self) -> Option<Instant> {
+        let faults = &self.faults().dialogue;
+        if self.own.is_over {
+            return None;
+        }
+        let wait = if self.own.answered < self.own.sent { OWN_PATIENCE } else { OWN_INTERVAL };
+        let start = self.playing.as_ref()?.start;
+        let ask = faults.asks.then(|| self.own.last.unwrap_or(start) + wait);
+        let end = self.since_play(faults.forget_after.or(faults.teardown_after));
+        [ask, end].into_iter().flatten().min()
+    }
+
+    /// The next request of its own, or the end of the session.
+    fn ask(&mut self) -> io::Result<()> {
+        let faults = self.faults().dialogue.clone();
+        if faults.asks {
+            let request = self.conversation.own_request(self.own.sent);
+            self.unsent.extend_from_slice(&request);
+            self.own.sent += 1;
+            self.own.last = Some(Instant::now());
+        } else {
+            self.own.is_over = true;
+            if faults.teardown_after.is_some() {
+                self.unsent.extend_from_slice(&self.conversation.own_teardown());
+            }
+            self.conversation.forget_session();
+        }
+        self.flush()
     }
 
     /// When the camera closes the connection: the session expires, or the fault strikes.
@@ -156,9 +222,11 @@ impl Connection {
             match Message::<&[u8]>::parse(rest) {
                 Ok((message, len)) => {
                     rest = &rest[len..];
-                    // Interleaved data from a client is RTCP, which a camera may ignore.
-                    if let Message::Request(request) = message {
-                        self.request(&request).await?;
+                    match message {
+                        Message::Request(request) => self.request(&request).await?,
+                        Message::Response(response) => self.answered(&response),
+                        // Interleaved data from a client is RTCP, which a camera may ignore.
+                        Message::Data(_) => {}
                     }
                 }
                 Err(ParseError::Incomplete(_)) if rest.len() < REQUEST_BYTES_MAX => break None,
@@ -173,8 +241,22 @@ impl Connection {
         Ok(end)
     }
 
+    /// The client answers a request of the camera's.
+    fn answered(&mut self, response: &rtsp_types::Response<&[u8]>) {
+        let cseq =
+            response.header(&rtsp_types::headers::CSEQ).and_then(|value| value.as_str().trim().parse().ok());
+        if cseq == Some(OWN_CSEQ + self.own.answered) {
+            self.own.answered += 1;
+        }
+    }
+
     async fn request(&mut self, request: &rtsp_types::Request<&[u8]>) -> io::Result<()> {
-        self.last_request = Instant::now();
+        if self.faults().dialogue.keepalive.is_kept_by(request.method().into()) {
+            self.last_request = Instant::now();
+        }
+        if self.faults().dialogue.binary_between_replies {
+            self.unsent.extend_from_slice(b"$\x09\x00\x04\x80\xc9\x00\x00\x00\x00\x01\xff\xfe");
+        }
         let reply = self.conversation.handle(request);
         match reply.action {
             Action::Play if self.playing.is_none() => {
@@ -184,6 +266,7 @@ impl Connection {
                 }
             }
             Action::End => self.playing = None,
+            Action::Repeat(line) => self.endless = Some(line),
             Action::Play | Action::None => {}
         }
         self.unsent.extend_from_slice(&reply.bytes);
@@ -322,6 +405,12 @@ const REQUEST_BYTES_MAX: usize = 64 << 10;
 const UNSENT_BYTES_MAX: usize = 8 << 20;
 /// Pictures are not made up for when the process was stopped for longer than this.
 const LATE_MAX: Duration = Duration::from_secs(2);
+/// Requests of the camera's own come this often.
+const OWN_INTERVAL: Duration = Duration::from_millis(400);
+/// How long their answers may take.
+const OWN_PATIENCE: Duration = Duration::from_secs(3);
+/// What is written at once of what never ends.
+const ENDLESS_AT_ONCE: usize = 64 << 10;
 /// RFC 3550 section 6.2.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// A large picture would overrun a receiver's socket buffer if it left in one instant.

@@ -11,9 +11,11 @@ use rtsp_types::headers::{
 use rtsp_types::{Method, Request, Response, StatusCode, Version};
 
 use crate::auth::Guard;
-use crate::faults::ContentBase;
+use crate::faults::{
+    ContentBase, ControlUrls, DialogueFaults, RtpInfo, SessionHeader, Tracks, TransportReply,
+};
 use crate::rng::Rng;
-use crate::sdp::{AUDIO_CONTROL, Description, VIDEO_CONTROL};
+use crate::sdp::{AUDIO_CONTROL, Description, USELESS_CONTROL, VIDEO_CONTROL};
 use crate::site::Site;
 use crate::stream::{Cadence, Channels, Stream};
 
@@ -24,6 +26,8 @@ pub(crate) struct Conversation {
     local: SocketAddr,
     guard: Option<Guard>,
     session: Option<Session>,
+    /// There was a session, and the camera will not know of it.
+    is_forgetful: bool,
     rng: Rng,
 }
 
@@ -63,6 +67,8 @@ pub(crate) enum Action {
     Play,
     /// Stop the media.
     End,
+    /// Send this for ever.
+    Repeat(&'static [u8]),
 }
 
 /// A status, headers, a body.
@@ -76,7 +82,7 @@ struct Answer {
 impl Conversation {
     pub fn new(site: Arc<Site>, local: SocketAddr, mut rng: Rng) -> Self {
         let guard = site.config.credentials.clone().map(|credentials| Guard::new(credentials, rng.next()));
-        Self { site, local, guard, session: None, rng }
+        Self { site, local, guard, session: None, is_forgetful: false, rng }
     }
 
     pub fn session(&mut self) -> Option<&mut Session> {
@@ -88,12 +94,53 @@ impl Conversation {
         self.site.config.faults.session_timeout.unwrap_or(SESSION_TIMEOUT)
     }
 
+    /// The session is over, and nobody is told.
+    pub fn forget_session(&mut self) {
+        self.session = None;
+        self.is_forgetful = true;
+    }
+
+    /// A request of the camera's own, of a kind by its number.
+    pub fn own_request(&self, number: u32) -> Vec<u8> {
+        let Some(session) = &self.session else { return Vec::new() };
+        let uri = format!("rtsp://{}/{}", self.local, self.site.mounts[session.mount].name);
+        let urls = self.urls(session.mount, &self.local.to_string());
+        let sdp = self.description(session.mount, urls);
+        let (start, body) = match number % 3 {
+            0 => ("OPTIONS *".to_owned(), String::new()),
+            1 => (format!("SET_PARAMETER {uri}"), "brightness: 5\r\n".to_owned()),
+            _ => (format!("ANNOUNCE {uri}"), sdp),
+        };
+        let (cseq, id) = (OWN_CSEQ + number, &session.id);
+        let length = body.len();
+        format!("{start} RTSP/1.0\r\nCSeq: {cseq}\r\nSession: {id}\r\nContent-Length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    }
+
+    /// The camera's own TEARDOWN.
+    pub fn own_teardown(&self) -> Vec<u8> {
+        let id = self.session.as_ref().map_or("", |session| &session.id);
+        format!("TEARDOWN rtsp://{}/ RTSP/1.0\r\nCSeq: {OWN_CSEQ}\r\nSession: {id}\r\n\r\n", self.local)
+            .into_bytes()
+    }
+
     /// The reply to a request that could not be read.
     pub fn malformed(&self) -> Reply {
         self.reply(None, Answer::status(StatusCode::BadRequest))
     }
 
     pub fn handle(&mut self, request: &Request<&[u8]>) -> Reply {
+        let faults = &self.site.config.faults.dialogue;
+        if faults.keepalive.is_ignored(request.method().into()) {
+            return Reply { bytes: Vec::new(), action: Action::None };
+        }
+        if let (Some(endless), Method::Describe) = (faults.endless, request.method()) {
+            let cseq = request.header(&CSEQ).map_or("", |value| value.as_str());
+            return Reply {
+                bytes: endless.beginning(cseq).into_bytes(),
+                action: Action::Repeat(endless.line()),
+            };
+        }
         let answer = self.answer(request);
         let method: &str = request.method().into();
         tracing::debug!(method, uri = request.request_uri().map(|uri| uri.path()), status = ?answer.status);
@@ -110,8 +157,17 @@ impl Conversation {
         if let Some(challenge) = self.challenge(request) {
             return Answer::status(StatusCode::Unauthorized).with(WWW_AUTHENTICATE, challenge);
         }
+        if self.is_forgetful && request.header(&SESSION).is_some() {
+            return Answer::status(StatusCode::SessionNotFound);
+        }
+        if let Some(status) = self.faulty_status(request.method().into()) {
+            return Answer::status(status);
+        }
         match request.method() {
-            Method::Options => Answer::ok().with(PUBLIC, METHODS),
+            Method::Options => match self.faults().keepalive.public() {
+                Some(methods) => Answer::ok().with(PUBLIC, methods),
+                None => Answer::ok(),
+            },
             Method::Describe => self.describe(request),
             Method::Setup => self.setup(request),
             Method::Play => self.play(request),
@@ -124,22 +180,42 @@ impl Conversation {
         }
     }
 
-    /// What a client that did not prove itself is asked. OPTIONS is free, as with most cameras.
-    fn challenge(&self, request: &Request<&[u8]>) -> Option<String> {
-        let guard = self.guard.as_ref().filter(|_| *request.method() != Method::Options)?;
-        let uri = request.request_uri().map_or("", |uri| uri.as_str());
-        let authorization = request.header(&AUTHORIZATION).map_or("", |value| value.as_str());
-        (!guard.allows(request.method().into(), uri, authorization)).then(|| guard.challenge())
+    fn faults(&self) -> &DialogueFaults {
+        &self.site.config.faults.dialogue
     }
 
-    fn describe(&self, request: &Request<&[u8]>) -> Answer {
-        let Some(uri) = request.request_uri() else { return Answer::status(StatusCode::BadRequest) };
-        let Some((mount, None)) = self.site.find(uri.path()) else {
-            return Answer::status(StatusCode::NotFound);
-        };
+    /// The status that a method is answered with whatever it asks.
+    fn faulty_status(&self, method: &str) -> Option<StatusCode> {
+        let options = self.faults().options_status.filter(|_| method == "OPTIONS").map(StatusCode::from);
+        options.or_else(|| self.faults().keepalive.refusal(method))
+    }
+
+    /// What a client that did not prove itself is asked. OPTIONS is free, as with most cameras.
+    fn challenge(&mut self, request: &Request<&[u8]>) -> Option<String> {
+        let guard = self.guard.as_mut().filter(|_| *request.method() != Method::Options)?;
+        let uri = request.request_uri().map_or("", |uri| uri.as_str());
+        let authorization = request.header(&AUTHORIZATION).map_or("", |value| value.as_str());
+        let is_allowed = guard.allows(request.method().into(), uri, authorization);
+        match (self.site.config.faults.dialogue.stale_nonce, is_allowed) {
+            (false, true) => None,
+            (true, true) => {
+                guard.renew(self.rng.next());
+                None
+            }
+            (true, false) if !authorization.is_empty() => Some(guard.stale_challenge()),
+            (_, false) => Some(guard.challenge()),
+        }
+    }
+
+    /// Where requests about a mount point go.
+    fn urls(&self, mount: usize, authority: &str) -> ControlUrls {
+        self.faults().control.urls(authority, &self.site.mounts[mount].name, VIDEO_CONTROL)
+    }
+
+    fn description(&self, mount: usize, control: ControlUrls) -> String {
         let (mount, config) = (&self.site.mounts[mount], &self.site.config);
         let media = &config.faults.media;
-        let description = Description {
+        Description {
             name: &mount.name,
             address: self.local.ip(),
             reel: &mount.reels[usize::from(media.wrong_sprop)],
@@ -147,14 +223,32 @@ impl Conversation {
             with_sprop: !config.faults.no_sprop && !media.parameter_sets_at_start_only,
             with_pps: !media.no_pps_in_sprop,
             with_audio: config.with_audio,
+            tracks: config.faults.dialogue.tracks,
+            control,
+        }
+        .to_text()
+    }
+
+    fn describe(&self, request: &Request<&[u8]>) -> Answer {
+        let Some(uri) = request.request_uri() else { return Answer::status(StatusCode::BadRequest) };
+        let Some((mount, None)) = self.site.find(uri.path()) else {
+            return Answer::status(StatusCode::NotFound);
         };
-        let answer = Answer::ok().with(CONTENT_TYPE, "application/sdp").with_body(description.to_text());
-        match config.faults.content_base {
-            ContentBase::Absolute => {
-                answer.with(CONTENT_BASE, format!("rtsp://{}/{}/", authority(uri, self.local), mount.name))
-            }
-            ContentBase::Relative => answer.with(CONTENT_BASE, format!("/{}/", mount.name)),
-            ContentBase::None => answer,
+        let authority = authority(uri, self.local);
+        let urls = self.urls(mount, &authority);
+        let content_base = match self.site.config.faults.content_base {
+            ContentBase::Absolute => Some(urls.content_base.clone()),
+            ContentBase::Relative => Some(format!("/{}/", self.site.mounts[mount].name)),
+            ContentBase::Schemeless => Some(format!("{authority}/{}/", self.site.mounts[mount].name)),
+            ContentBase::None => None,
+        };
+        let mut answer = Answer::ok().with_body(self.description(mount, urls));
+        if !self.faults().no_content_type {
+            answer = answer.with(CONTENT_TYPE, "application/sdp");
+        }
+        match content_base {
+            Some(base) => answer.with(CONTENT_BASE, base),
+            None => answer,
         }
     }
 
@@ -163,9 +257,20 @@ impl Conversation {
         let Some((mount, control)) = self.site.find(uri.path()) else {
             return Answer::status(StatusCode::NotFound);
         };
+        let (tracks, kind) = (self.faults().tracks, self.faults().control);
+        if kind.insists() && uri.as_str() != self.urls(mount, &authority(uri, self.local)).setup {
+            return Answer::status(StatusCode::NotFound);
+        }
         let is_audio = match control {
             None | Some(VIDEO_CONTROL) => false,
-            Some(AUDIO_CONTROL) if self.site.config.with_audio => true,
+            Some(AUDIO_CONTROL) if tracks == Tracks::AudioRefused => {
+                return Answer::status(StatusCode::InternalServerError);
+            }
+            Some(AUDIO_CONTROL) if self.site.config.with_audio || tracks == Tracks::AudioLast => true,
+            Some(USELESS_CONTROL) if tracks == Tracks::FirstRefused => {
+                return Answer::status(StatusCode::InternalServerError);
+            }
+            Some(USELESS_CONTROL) if tracks == Tracks::TwoVideos => false,
             Some(_) => return Answer::status(StatusCode::NotFound),
         };
         if let Err(answer) = self.check_session(request)
@@ -181,7 +286,10 @@ impl Conversation {
             tracing::warn!(mount = self.site.mounts[mount].name, "a client set the audio track up");
         }
         let transport = self.agree(mount, offer, is_audio);
-        self.with_session(Answer::ok().with(TRANSPORT, transport))
+        self.with_session(match self.faults().transport_reply {
+            TransportReply::None => Answer::ok(),
+            _ => Answer::ok().with(TRANSPORT, transport),
+        })
     }
 
     /// An offer that this camera takes: allowed, and of the same kind and mount point as the session's other track.
@@ -219,7 +327,8 @@ impl Conversation {
             ),
         });
         let default_channels = if is_audio { (2, 3) } else { (0, 1) };
-        let channels = match offer {
+        let reply = site.config.faults.dialogue.transport_reply;
+        let asked = match offer {
             Offer::Interleaved(channels) => channels.unwrap_or(default_channels),
             Offer::Udp((rtp, rtcp)) => {
                 if let Delivery::Udp(ports) = &mut session.delivery {
@@ -229,10 +338,33 @@ impl Conversation {
                 default_channels
             }
         };
+        let channels = match (offer, reply) {
+            (Offer::Interleaved(_), TransportReply::OtherChannels | TransportReply::UntoldChannels) => (2, 3),
+            (Offer::Interleaved(_), TransportReply::SwappedChannels) => (asked.1, asked.0),
+            (Offer::Interleaved(_), TransportReply::Foreign) => (6, 7),
+            _ => asked,
+        };
         let track = if is_audio { &mut session.channels.audio } else { &mut session.channels.video };
         *track = Some(channels);
         let ssrc = session.stream.ssrc(is_audio);
         match (offer, site.udp_ports) {
+            (Offer::Udp((rtp, rtcp)), Some(_)) if reply == TransportReply::NoServerPort => {
+                format!("RTP/AVP;unicast;client_port={rtp}-{rtcp};ssrc={ssrc:08X}")
+            }
+            (Offer::Udp((rtp, rtcp)), Some((server_rtp, server_rtcp))) if reply == TransportReply::Comma => {
+                format!(
+                    "RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={server_rtp}-{server_rtcp},ssrc={ssrc:08X}"
+                )
+            }
+            _ if reply == TransportReply::NoInterleaved => format!("RTP/AVP/TCP;unicast;ssrc={ssrc:08X}"),
+            _ if reply == TransportReply::UntoldChannels => {
+                format!("RTP/AVP/TCP;unicast;interleaved={}-{}", asked.0, asked.1)
+            }
+            (Offer::Interleaved(_), _) if reply == TransportReply::Foreign => format!(
+                "rtp/avp/tcp ; unicast;; mode=\"PLAY,RECORD\";x-device; x-path=\"a;b\" ; \
+                 INTERLEAVED = {} - {} ; ssrc = {ssrc:08X} ;",
+                channels.0, channels.1
+            ),
             (Offer::Udp((rtp, rtcp)), Some((server_rtp, server_rtcp))) => format!(
                 "RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={server_rtp}-{server_rtcp};ssrc={ssrc:08X}"
             ),
@@ -247,19 +379,44 @@ impl Conversation {
         let (Some(session), Some(uri)) = (&self.session, request.request_uri()) else {
             return Answer::status(StatusCode::MethodNotValidInThisState);
         };
-        let base = format!("rtsp://{}/{}", authority(uri, self.local), self.site.mounts[session.mount].name);
+        let authority = authority(uri, self.local);
+        let faults = self.faults();
+        let urls = self.urls(session.mount, &authority);
+        if faults.control.insists() && uri.as_str() != urls.play {
+            return Answer::status(StatusCode::NotFound);
+        }
+        if faults.no_slash_play && (uri.as_str().ends_with('/') || uri.as_str() == urls.setup) {
+            return Answer::status(StatusCode::MethodNotAllowed);
+        }
+        let base = format!("rtsp://{authority}/{}", self.site.mounts[session.mount].name);
         let mut tracks = Vec::new();
         for (is_set_up, control, (sequence, rtp_timestamp)) in [
             (session.channels.video.is_some(), VIDEO_CONTROL, session.stream.video_start()),
             (session.channels.audio.is_some(), AUDIO_CONTROL, session.stream.audio_start()),
         ] {
             if is_set_up {
-                tracks.push(format!("url={base}/{control};seq={sequence};rtptime={rtp_timestamp}"));
+                let url = format!("{base}/{control}");
+                tracks.push(match faults.rtp_info {
+                    RtpInfo::Right => format!("url={url};seq={sequence};rtptime={rtp_timestamp}"),
+                    RtpInfo::None => String::new(),
+                    RtpInfo::Garbage => ";=,,url;seq=;rtptime=\"".to_owned(),
+                    RtpInfo::OtherUrl => {
+                        format!("url=rtsp://192.0.2.1/other/track9;seq={sequence};rtptime={rtp_timestamp}")
+                    }
+                    RtpInfo::NoSeq => format!("url={url};rtptime=soon"),
+                    RtpInfo::Wrong => {
+                        let (sequence, rtp_timestamp) =
+                            (sequence.wrapping_add(30_000), rtp_timestamp.wrapping_add(1 << 30));
+                        format!("url={url};seq={sequence};rtptime={rtp_timestamp}; , ")
+                    }
+                });
             }
         }
-        let answer =
-            Answer::ok().with(RTP_INFO, tracks.join(",")).with(rtsp_types::headers::RANGE, "npt=now-");
-        Answer { action: Action::Play, ..self.with_session(answer) }
+        let mut answer = Answer::ok().with(rtsp_types::headers::RANGE, "npt=now-");
+        if faults.rtp_info != RtpInfo::None {
+            answer = answer.with(RTP_INFO, tracks.join(","));
+        }
+        self.with_session(Answer { action: Action::Play, ..answer })
     }
 
     fn teardown(&mut self, request: &Request<&[u8]>) -> Answer {
@@ -287,7 +444,16 @@ impl Conversation {
         match &self.session {
             Some(session) => {
                 let timeout = self.timeout().as_secs().max(1);
-                answer.with(SESSION, format!("{};timeout={timeout}", session.id))
+                let (id, is_play) = (&session.id, answer.action == Action::Play);
+                answer.with(
+                    SESSION,
+                    match self.faults().session_header {
+                        SessionHeader::InPlay if !is_play => id.clone(),
+                        SessionHeader::Spaced => format!("{id} ; timeout = {timeout} ; "),
+                        SessionHeader::Quoted => format!("{id};timeout=\"{timeout}\""),
+                        SessionHeader::Right | SessionHeader::InPlay => format!("{id};timeout={timeout}"),
+                    },
+                )
             }
             None => answer,
         }
@@ -295,7 +461,7 @@ impl Conversation {
 
     fn reply(&self, cseq: Option<&str>, answer: Answer) -> Reply {
         let mut response = Response::builder(Version::V1_0, answer.status).header(SERVER, "Lanecast camera");
-        if let Some(cseq) = cseq {
+        if let Some(cseq) = cseq.filter(|_| !self.faults().no_cseq) {
             response = response.header(CSEQ, self.cseq_to_tell(cseq));
         }
         for (name, value) in answer.headers {
@@ -303,12 +469,16 @@ impl Conversation {
         }
         let mut bytes = Vec::new();
         response.build(answer.body).write(&mut bytes).expect("writing to a Vec cannot fail");
-        Reply { bytes, action: answer.action }
+        if self.faults().many_challenges {
+            bytes = with_more_challenges(bytes);
+        }
+        Reply { bytes: self.faults().head.rewrite(bytes), action: answer.action }
     }
 
     fn cseq_to_tell(&self, cseq: &str) -> String {
         match cseq.trim().parse::<u32>() {
             Ok(number) if self.site.config.faults.wrong_cseq => number.wrapping_add(1).to_string(),
+            Ok(number) if self.faults().previous_cseq => number.wrapping_sub(1).to_string(),
             _ => cseq.to_owned(),
         }
     }
@@ -380,6 +550,17 @@ fn pair<T: std::str::FromStr + TryFrom<u32> + Copy + Into<u32>>(text: &str) -> O
     }
 }
 
+/// A reply whose challenge stands behind others, in header lines of their own.
+fn with_more_challenges(reply: Vec<u8>) -> Vec<u8> {
+    const NAME: &str = "WWW-Authenticate: ";
+    const OTHERS: &str = "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: Basic realm=\"another, one\"\r\n";
+    let at = reply.windows(NAME.len()).position(|window| window == NAME.as_bytes());
+    match at {
+        Some(at) => [&reply[..at], OTHERS.as_bytes(), &reply[at..]].concat(),
+        None => reply,
+    }
+}
+
 /// Host and port as the client knows them.
 fn authority(uri: &rtsp_types::Url, local: SocketAddr) -> String {
     match (uri.host_str(), uri.port()) {
@@ -391,6 +572,8 @@ fn authority(uri: &rtsp_types::Url, local: SocketAddr) -> String {
 
 const METHODS: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The CSeq of the first request of the camera's own.
+pub(crate) const OWN_CSEQ: u32 = 1000;
 
 #[cfg(test)]
 mod tests {

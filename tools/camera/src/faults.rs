@@ -1,11 +1,16 @@
 //! What a camera gets wrong on purpose. Each fault is applied at one named place, written beside it.
 //! A fault's decision is here; what it acts on is in the file named.
 
+mod dialogue;
 mod media;
 
 use std::time::Duration;
 
-pub use media::MediaFaults;
+pub(crate) use self::dialogue::ControlUrls;
+pub use self::dialogue::{
+    Control, DialogueFaults, Endless, Head, Keepalive, RtpInfo, SessionHeader, Tracks, TransportReply,
+};
+pub use self::media::MediaFaults;
 
 /// The faults of all mount points. `Faults::default()` has none.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +50,8 @@ pub struct Faults {
     pub change_resolution_every: Option<Duration>,
     /// What it gets wrong in its media.
     pub media: MediaFaults,
+    /// What goes wrong in the RTSP dialogue beside the above.
+    pub dialogue: DialogueFaults,
 }
 
 impl Faults {
@@ -96,6 +103,8 @@ pub enum ContentBase {
     Absolute,
     /// Only its path.
     Relative,
+    /// Without `rtsp://`.
+    Schemeless,
     /// No such header.
     None,
 }

@@ -41,5 +41,8 @@ mod stream;
 
 pub use config::{AuthScheme, CameraConfig, Codec, Codecs, Credentials, Filler, Load, Picture, Transports};
 pub use demo::{DemoCamera, start, start_demo};
-pub use faults::{ContentBase, Faults, Marker, MediaFaults};
+pub use faults::{
+    ContentBase, Control, DialogueFaults, Endless, Faults, Head, Keepalive, Marker, MediaFaults, RtpInfo,
+    SessionHeader, Tracks, TransportReply,
+};
 pub use server::serve;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::{Args, Parser, ValueEnum};
 use lanecast_camera::{
-    AuthScheme, CameraConfig, Codecs, ContentBase, Credentials, Faults, Filler, Load, Marker, MediaFaults,
-    Picture, Transports, serve,
+    AuthScheme, CameraConfig, Codecs, ContentBase, Credentials, DialogueFaults, Faults, Filler, Load, Marker,
+    MediaFaults, Picture, Transports, serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -73,6 +73,8 @@ struct Arguments {
     load: LoadArguments,
     #[command(flatten)]
     faults: FaultArguments,
+    #[command(flatten)]
+    dialogue: DialogueFaults,
 }
 
 #[derive(Debug, Args)]
@@ -129,10 +131,13 @@ struct FaultArguments {
     #[arg(long)]
     wrong_cseq: bool,
     /// Content-Base is a path without scheme and host.
-    #[arg(long, conflicts_with = "no_content_base")]
+    #[arg(long, group = "content_base")]
     relative_content_base: bool,
+    /// Content-Base has a host, but no scheme.
+    #[arg(long, group = "content_base")]
+    schemeless_content_base: bool,
     /// Sends no Content-Base.
-    #[arg(long)]
+    #[arg(long, group = "content_base")]
     no_content_base: bool,
     /// Does not send PERCENT of the RTP packets over UDP.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
@@ -259,7 +264,7 @@ impl Arguments {
             with_audio: self.with_audio,
             packet_bytes_max: self.packet_bytes,
             aggregate: !self.no_aggregation,
-            faults: self.faults.into(),
+            faults: Faults { dialogue: self.dialogue, ..self.faults.into() },
             seed: self.seed,
         })
     }
@@ -296,9 +301,10 @@ impl From<FaultArguments> for Faults {
             silence_after: arguments.silence_after,
             garbage_between_frames: arguments.garbage_between_frames,
             wrong_cseq: arguments.wrong_cseq,
-            content_base: match (arguments.relative_content_base, arguments.no_content_base) {
-                (true, _) => ContentBase::Relative,
-                (_, true) => ContentBase::None,
+            content_base: match arguments {
+                FaultArguments { relative_content_base: true, .. } => ContentBase::Relative,
+                FaultArguments { schemeless_content_base: true, .. } => ContentBase::Schemeless,
+                FaultArguments { no_content_base: true, .. } => ContentBase::None,
                 _ => ContentBase::Absolute,
             },
             loss_percent: arguments.loss,
@@ -308,6 +314,7 @@ impl From<FaultArguments> for Faults {
             session_timeout: arguments.short_session_timeout,
             change_resolution_every: arguments.change_resolution_every,
             media: arguments.media,
+            dialogue: DialogueFaults::default(),
         }
     }
 }

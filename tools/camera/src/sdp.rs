@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::config::Codec;
+use crate::faults::{ControlUrls, Tracks};
 use crate::reel::Reel;
 use crate::rtp::{PCMU, VIDEO};
 
@@ -15,6 +16,8 @@ use crate::rtp::{PCMU, VIDEO};
 pub(crate) const VIDEO_CONTROL: &str = "trackID=1";
 /// Last path segment of the audio track's control URL.
 pub(crate) const AUDIO_CONTROL: &str = "trackID=0";
+/// Last path segment of the control URL of a track that is of no use.
+pub(crate) const USELESS_CONTROL: &str = "trackID=2";
 
 /// What a session description says.
 pub(crate) struct Description<'a> {
@@ -25,25 +28,42 @@ pub(crate) struct Description<'a> {
     pub with_sprop: bool,
     pub with_pps: bool,
     pub with_audio: bool,
+    pub tracks: Tracks,
+    pub control: ControlUrls,
 }
 
 impl Description<'_> {
     pub fn to_text(&self) -> String {
         let (family, unspecified) = if self.address.is_ipv4() { ("IP4", "0.0.0.0") } else { ("IP6", "::") };
         let mut text = format!(
-            "v=0\r\no=- 1 1 IN {family} {}\r\ns={}\r\nc=IN {family} {unspecified}\r\nt=0 0\r\na=control:*\r\na=range:npt=now-\r\n",
-            self.address, self.name
+            "v=0\r\no=- 1 1 IN {family} {}\r\ns={}\r\nc=IN {family} {unspecified}\r\nt=0 0\r\n{}a=range:npt=now-\r\n",
+            self.address,
+            self.name,
+            control_line(self.control.presentation.as_deref()),
         );
-        if self.with_audio {
-            text.push_str(&format!(
-                "m=audio 0 RTP/AVP {PCMU}\r\na=rtpmap:{PCMU} PCMU/8000\r\na=control:{AUDIO_CONTROL}\r\na=recvonly\r\n"
-            ));
+        if self.with_audio || self.tracks == Tracks::AudioRefused {
+            text.push_str(&audio());
         }
-        self.video(&mut text).expect("writing to a String cannot fail");
+        text.push_str(match self.tracks {
+            Tracks::MetadataFirst => METADATA,
+            Tracks::JpegFirst => JPEG,
+            _ => "",
+        });
+        if self.tracks == Tracks::FirstRefused {
+            self.video(&mut text, Some(USELESS_CONTROL)).expect("writing to a String cannot fail");
+        }
+        self.video(&mut text, self.control.track.as_deref()).expect("writing to a String cannot fail");
+        match self.tracks {
+            Tracks::AudioLast => text.push_str(&audio()),
+            Tracks::TwoVideos => {
+                self.video(&mut text, Some(USELESS_CONTROL)).expect("writing to a String cannot fail");
+            }
+            _ => {}
+        }
         text
     }
 
-    fn video(&self, text: &mut String) -> std::fmt::Result {
+    fn video(&self, text: &mut String, control: Option<&str>) -> std::fmt::Result {
         let encoding = match self.reel.codec {
             Codec::H264 => "H264",
             Codec::H265 => "H265",
@@ -54,7 +74,7 @@ impl Description<'_> {
             write!(text, "a=fmtp:{VIDEO} {}\r\n", parameters.join(";"))?;
         }
         let fps = self.fps_milli as f64 / 1000.0;
-        write!(text, "a=framerate:{fps}\r\na=control:{VIDEO_CONTROL}\r\na=recvonly\r\n")
+        write!(text, "a=framerate:{fps}\r\n{}a=recvonly\r\n", control_line(control))
     }
 
     fn format_parameters(&self) -> Vec<String> {
@@ -88,6 +108,19 @@ impl Description<'_> {
     }
 }
 
+fn control_line(control: Option<&str>) -> String {
+    control.map_or_else(String::new, |control| format!("a=control:{control}\r\n"))
+}
+
+fn audio() -> String {
+    format!(
+        "m=audio 0 RTP/AVP {PCMU}\r\na=rtpmap:{PCMU} PCMU/8000\r\na=control:{AUDIO_CONTROL}\r\na=recvonly\r\n"
+    )
+}
+
+const METADATA: &str = "m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\na=control:trackID=2\r\na=recvonly\r\n";
+const JPEG: &str = "m=video 0 RTP/AVP 26\r\na=control:trackID=2\r\na=recvonly\r\n";
+
 fn of_type(sets: &[Bytes], codec: Codec, kind: u8) -> Vec<&Bytes> {
     sets.iter().filter(|set| codec.nal_type(set[0]) == kind).collect()
 }
@@ -104,15 +137,17 @@ mod tests {
 
     fn text(codec: Codec, with_sprop: bool, with_audio: bool) -> String {
         let reel = Reel::new(&Clip::built_in(codec), &CameraConfig::default());
-        let address = [127, 0, 0, 1].into();
+        let control = crate::faults::Control::default().urls("127.0.0.1", "cam0", VIDEO_CONTROL);
         Description {
             name: "cam0",
-            address,
+            address: [127, 0, 0, 1].into(),
             reel: &reel,
             fps_milli: 25_000,
             with_sprop,
             with_pps: true,
             with_audio,
+            tracks: Tracks::Plain,
+            control,
         }
         .to_text()
     }
