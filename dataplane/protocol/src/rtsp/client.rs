@@ -6,6 +6,7 @@
 mod describe;
 mod dialogue;
 mod error;
+mod keepalive;
 mod media;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use url::Url;
 
 use self::dialogue::{Answer, Dialogue, Method, Request, Response};
 pub use self::error::ClientError;
+use self::keepalive::Keepalive;
 use self::media::Media;
 use self::transport::{SESSION_TIMEOUT, SessionReply, Transport, TransportReply, UdpPeer};
 use super::auth::Authenticator;
@@ -29,7 +31,7 @@ use super::{Frame, Frames, SplitMix64};
 use crate::codec::{Codec, Nal, ParameterSets};
 use crate::rtcp::{self, Received, SenderReport};
 use crate::rtp::{Ordered, PayloadTypes};
-use crate::sdp::Presentation;
+use crate::sdp::{Presentation, VideoTrack};
 
 /// User name and password. `Debug` hides both.
 #[derive(Clone, PartialEq, Eq)]
@@ -182,8 +184,8 @@ pub struct Client {
     dialogue: Dialogue,
     outputs: VecDeque<ClientOutput>,
     statistics: ClientStatistics,
-    /// The camera offers GET_PARAMETER.
-    get_parameter: bool,
+    /// The likelier keepalive is GET_PARAMETER: the camera offers it, or refuses OPTIONS.
+    get_parameter_first: bool,
     base: Url,
     presentation: Option<Presentation>,
     /// Transports still to be asked for.
@@ -201,7 +203,18 @@ pub struct Client {
 #[derive(Clone, Copy, Debug)]
 struct PlayRequest {
     range: bool,
-    aggregate: bool,
+    uri: PlayUri,
+}
+
+/// Where PLAY goes, and then keepalives and TEARDOWN, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlayUri {
+    /// To the presentation.
+    Aggregate,
+    /// There, without the slash at its end: it comes from Content-Base, and some know their URL only without.
+    Slashless,
+    /// To the track.
+    Track,
 }
 
 /// What SETUP gave.
@@ -211,8 +224,7 @@ struct Session {
     channels: [u8; 2],
     udp: Option<UdpPeer>,
     media: Media,
-    keepalive_interval: Duration,
-    keepalive_at: Instant,
+    keepalive: Keepalive,
     /// PLAY was accepted, or media came.
     playing_since: Option<Instant>,
 }
@@ -237,11 +249,11 @@ impl Client {
             frames: Frames::default(),
             outputs: VecDeque::new(),
             statistics: ClientStatistics::default(),
-            get_parameter: false,
+            get_parameter_first: false,
             presentation: None,
             refusal: None,
             udp_port: None,
-            play: PlayRequest { range: true, aggregate: true },
+            play: PlayRequest { range: true, uri: PlayUri::Aggregate },
             session: None,
             answered: (now, 0),
         };
@@ -365,7 +377,7 @@ impl Client {
             (Step::OpeningUdp(deadline) | Step::TearingDown(deadline), _) => Some(deadline),
             (Step::Playing, Some(session)) => {
                 let silence = self.silence_end().map(|(at, _)| at);
-                let due = session.media.poll_timeout().min(session.keepalive_at);
+                let due = session.media.poll_timeout().min(session.keepalive.due());
                 Some(silence.map_or(due, |silence| due.min(silence)))
             }
             (Step::Play, Some(session)) => reply.into_iter().chain(session.media.poll_hole_timeout()).min(),
@@ -399,7 +411,9 @@ impl Client {
                 self.end(now, ClientError::TornDown);
             }
             // A keepalive may be refused as long as media comes.
-            Answer::Refused(_) if self.step == Step::Playing => {}
+            Answer::Refused(_) if self.step == Step::Playing => {
+                self.handle_keepalive_answer(now, UNAUTHORIZED);
+            }
             // Without credentials, what OPTIONS is refused, DESCRIBE may still be given.
             Answer::Refused(ClientError::CredentialsNeeded) if self.step == Step::Options => {
                 self.describe(now)
@@ -419,15 +433,17 @@ impl Client {
         let accepted = response.status().is_success();
         match (request.method, self.step) {
             (Method::Options, Step::Options) => {
-                self.get_parameter = offers_get_parameter(response);
+                self.get_parameter_first = !accepted || offers_get_parameter(response);
                 self.describe(now);
             }
             (Method::Describe, Step::Describe) if accepted => self.handle_description(now, response),
             (Method::Setup, Step::Setup(asked)) if accepted => self.handle_setup(now, asked, response),
             (Method::Setup, Step::Setup(_)) => self.handle_setup_refusal(now, status),
-            (Method::Play, Step::Play) if accepted => self.handle_play(now),
+            (Method::Play, Step::Play) if accepted => self.handle_play(now, response),
             (Method::Play, Step::Play) => self.handle_play_refusal(now, request, status),
-            (Method::GetParameter, Step::Playing) if !accepted => self.get_parameter = false,
+            (Method::GetParameter | Method::Options, Step::Playing) => {
+                self.handle_keepalive_answer(now, status);
+            }
             (Method::Teardown, Step::TearingDown(_)) => self.end(now, ClientError::TornDown),
             (_, Step::Describe) => self.end(now, refused(request, status)),
             _ => {}
@@ -454,6 +470,9 @@ impl Client {
     /// Asks for the next transport in order.
     fn set_up(&mut self, now: Instant) {
         let Some((first, rest)) = self.transports.split_first() else {
+            if self.take_next_video() {
+                return self.set_up(now);
+            }
             let status = self.refusal.unwrap_or(UNSUPPORTED_TRANSPORT);
             return self.end(now, ClientError::Refused { status, method: Method::Setup.name() });
         };
@@ -468,6 +487,15 @@ impl Client {
                 self.outputs.push_back(ClientOutput::OpenUdp);
             }
         }
+    }
+
+    /// No transport is left for this video track: with the next one all are tried again.
+    fn take_next_video(&mut self) -> bool {
+        let next = self.presentation.as_mut().and_then(Presentation::take_next_video);
+        if next.is_some() {
+            self.transports = self.config.transport.in_order();
+        }
+        next.is_some()
     }
 
     fn send_setup(&mut self, now: Instant, transport: Transport, value: String) {
@@ -502,8 +530,7 @@ impl Client {
             return self.handle_setup_refusal(now, UNSUPPORTED_TRANSPORT);
         }
         let session = SessionReply::parse(header(response, &headers::SESSION));
-        let timeout = session.as_ref().map_or(SESSION_TIMEOUT, |session| session.timeout);
-        let keepalive_interval = (timeout / 2).max(KEEPALIVE_INTERVAL_MIN);
+        let timeout = session.as_ref().and_then(|session| session.timeout).unwrap_or(SESSION_TIMEOUT);
         let reordering = transport == Transport::Udp;
         let seed = self.random.next_u64();
         self.session = Some(Session {
@@ -517,8 +544,7 @@ impl Client {
                 reordering,
                 seed,
             ),
-            keepalive_interval,
-            keepalive_at: now + keepalive_interval,
+            keepalive: Keepalive::new(now, timeout, self.get_parameter_first),
             playing_since: None,
         });
         self.dialogue.set_session(session.map(|session| session.id));
@@ -527,9 +553,8 @@ impl Client {
     }
 
     fn send_play(&mut self, now: Instant) {
-        let Some(presentation) = &self.presentation else { return };
-        let control = if self.play.aggregate { &presentation.control } else { &presentation.video.control };
-        let mut request = Request::new(Method::Play, control.as_str());
+        let Some(uri) = self.play_uri() else { return };
+        let mut request = Request::new(Method::Play, uri);
         if self.play.range {
             request = request.with("Range", "npt=0.000-");
         }
@@ -537,8 +562,22 @@ impl Client {
         self.send(now, request);
     }
 
-    fn handle_play(&mut self, now: Instant) {
+    fn play_uri(&self) -> Option<&str> {
+        let presentation = self.presentation.as_ref()?;
+        Some(match self.play.uri {
+            PlayUri::Aggregate => presentation.control.as_str(),
+            PlayUri::Slashless => presentation.control.as_str().trim_end_matches('/'),
+            PlayUri::Track => presentation.video.control.as_str(),
+        })
+    }
+
+    fn handle_play(&mut self, now: Instant, response: &Response) {
         self.step = Step::Playing;
+        // Some tell the timeout only here.
+        let reply = SessionReply::parse(header(response, &headers::SESSION));
+        if let (Some(session), Some(timeout)) = (&mut self.session, reply.and_then(|reply| reply.timeout)) {
+            session.keepalive.set_timeout(now, timeout);
+        }
         self.open_firewalls();
         self.announce_playing(now);
     }
@@ -546,26 +585,45 @@ impl Client {
     fn handle_play_refusal(&mut self, now: Instant, request: &Request, status: u16) {
         match status {
             INVALID_RANGE | BAD_REQUEST if self.play.range => self.play.range = false,
-            AGGREGATE_NOT_ALLOWED | NOT_FOUND if self.play.aggregate => self.play.aggregate = false,
+            AGGREGATE_NOT_ALLOWED if self.play.uri != PlayUri::Track => self.play.uri = PlayUri::Track,
+            BAD_REQUEST | NOT_FOUND | METHOD_NOT_ALLOWED if self.play.uri != PlayUri::Track => {
+                let has_slash = self.presentation.as_ref().is_some_and(|presentation| {
+                    presentation.control.as_str().ends_with('/') && presentation.control.path().len() > 1
+                });
+                self.play.uri = match self.play.uri {
+                    PlayUri::Aggregate if has_slash => PlayUri::Slashless,
+                    _ => PlayUri::Track,
+                };
+            }
             _ => return self.end(now, refused(request, status)),
         }
         self.send_play(now);
     }
 
     fn keep_alive(&mut self, now: Instant) {
-        let (Some(session), Some(presentation)) = (&mut self.session, &self.presentation) else { return };
-        if now < session.keepalive_at {
+        let Some(method) = self.session.as_mut().and_then(|session| session.keepalive.poll(now)) else {
             return;
-        }
-        session.keepalive_at = now + session.keepalive_interval;
-        let method = if self.get_parameter { Method::GetParameter } else { Method::Options };
-        let request = Request::new(method, presentation.control.as_str());
+        };
+        let Some(uri) = self.play_uri() else { return };
+        let request = Request::new(method, uri);
         self.send(now, request);
     }
 
+    /// A refused keepalive is no harm as long as media comes. Where none does, and the camera does not know our
+    /// session, it has ended it and said nothing.
+    fn handle_keepalive_answer(&mut self, now: Instant, status: u16) {
+        let Some(session) = &mut self.session else { return };
+        let last = session.media.last_packet_at().or(session.playing_since);
+        if status == SESSION_NOT_FOUND && last.is_none_or(|last| now >= last + FORGOTTEN_SILENCE) {
+            return self.end(now, ClientError::EndedByCamera);
+        }
+        session.keepalive.handle_answer(now, (200..300).contains(&status));
+        self.keep_alive(now);
+    }
+
     fn write_teardown(&mut self, now: Instant) {
-        let Some(presentation) = &self.presentation else { return };
-        let request = Request::new(Method::Teardown, presentation.control.as_str());
+        let Some(uri) = self.play_uri() else { return };
+        let request = Request::new(Method::Teardown, uri);
         self.send(now, request);
     }
 
@@ -628,12 +686,10 @@ impl Client {
 
     /// An ANNOUNCE that repeats the description changes nothing; any other asks for a new attempt.
     fn describes_other_media(&self, sdp: &[u8]) -> bool {
-        let track = |presentation: &Presentation| {
-            let video = &presentation.video;
-            (video.codec, video.payload_type, video.clock_rate_hz)
-        };
+        let track = |video: &VideoTrack| (video.codec, video.payload_type, video.clock_rate_hz);
+        let ours = self.presentation.as_ref().map(|presentation| track(&presentation.video));
         let announced = Presentation::parse(sdp, &self.base).ok();
-        announced.as_ref().map(track) != self.presentation.as_ref().map(track)
+        !announced.is_some_and(|announced| announced.videos().any(|video| Some(track(video)) == ours))
     }
 
     /// The attempt is over; the camera is told if it has a session of ours.
@@ -650,6 +706,7 @@ impl Client {
 /// Media and reports.
 impl Client {
     fn handle_interleaved(&mut self, now: Instant, channel: u8, payload: Bytes) {
+        self.adopt_channel(channel, &payload);
         let ours = self.session.as_ref().is_some_and(|session| {
             session.transport == Transport::Tcp && session.channels.contains(&channel)
         });
@@ -659,6 +716,18 @@ impl Client {
             self.handle_rtcp(now, &payload);
         } else {
             self.handle_rtp(now, payload);
+        }
+    }
+
+    /// Some cameras send over other channels than they told. Our one track is known by its payload type.
+    fn adopt_channel(&mut self, channel: u8, payload: &[u8]) {
+        if let (Step::Play | Step::Playing, Some(session)) = (self.step, &mut self.session)
+            && session.transport == Transport::Tcp
+            && !session.channels.contains(&channel)
+            && session.media.last_packet_at().is_none()
+            && session.media.recognizes(payload)
+        {
+            session.channels = [channel, channel.wrapping_add(1)];
         }
     }
 
@@ -795,8 +864,11 @@ fn interleaved(channel: u8, packet: &[u8]) -> Bytes {
 }
 
 const BAD_REQUEST: u16 = 400;
+const UNAUTHORIZED: u16 = 401;
 const NOT_FOUND: u16 = 404;
 const INVALID_RANGE: u16 = 457;
+const METHOD_NOT_ALLOWED: u16 = 405;
+const SESSION_NOT_FOUND: u16 = 454;
 const AGGREGATE_NOT_ALLOWED: u16 = 459;
 const UNSUPPORTED_TRANSPORT: u16 = 461;
 /// Cameras that ask at all do so every few seconds.
@@ -804,7 +876,7 @@ const REQUESTS_MAX: u32 = 50;
 const REQUESTS_PERIOD: Duration = Duration::from_secs(10);
 /// A camera that does not answer TEARDOWN is left without.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Whatever timeout a camera tells, it is not asked more often.
-const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Without media for so long, a session that the camera does not know is over: its answer may overtake none.
+const FORGOTTEN_SILENCE: Duration = Duration::from_secs(2);
 /// Datagrams that a firewall drops never come: do not wait for the whole silence timeout where TCP is left.
 const UDP_SILENCE_TIMEOUT: Duration = Duration::from_secs(3);

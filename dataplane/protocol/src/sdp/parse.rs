@@ -50,24 +50,42 @@ pub struct Presentation {
     pub control: Url,
     /// The video track.
     pub video: VideoTrack,
+    /// Further video tracks that we can carry, in case SETUP of the first is refused.
+    other_videos: Vec<VideoTrack>,
 }
 
 impl Presentation {
     /// Reads `sdp`; relative controls are resolved against `base` (Content-Base, Content-Location or request URL).
     pub fn parse(sdp: &[u8], base: &Url) -> Result<Self, SdpError> {
         let session = parse_session(sdp)?;
-        let mut unsupported = None;
-        for media in session.medias.iter().filter(|media| media.media.eq_ignore_ascii_case("video")) {
+        let (mut videos, mut unsupported) = (Vec::new(), None);
+        let sections = session.medias.iter().filter(|media| media.media.eq_ignore_ascii_case("video"));
+        for media in sections.take(VIDEOS_MAX) {
             match VideoTrack::of_media(media, base) {
-                Ok(video) => {
-                    let control = attribute(&session.attributes, "control")
-                        .map_or_else(|| base.clone(), |control| join_control(base, control));
-                    return Ok(Self { control, video });
-                }
+                Ok(video) => videos.push(video),
                 Err(codec) => unsupported = unsupported.or(Some(codec)),
             }
         }
-        Err(unsupported.map_or(SdpError::NoVideo, SdpError::UnsupportedCodec))
+        let mut videos = videos.into_iter();
+        let Some(video) = videos.next() else {
+            return Err(unsupported.map_or(SdpError::NoVideo, SdpError::UnsupportedCodec));
+        };
+        let control = attribute(&session.attributes, "control")
+            .map_or_else(|| base.clone(), |control| join_control(base, control));
+        Ok(Self { control, video, other_videos: videos.collect() })
+    }
+
+    /// Every video track that we can carry, the one to set up first.
+    pub fn videos(&self) -> impl Iterator<Item = &VideoTrack> {
+        std::iter::once(&self.video).chain(&self.other_videos)
+    }
+
+    /// Puts the next video track in the place of the first, and gives that; `None` if there is no other.
+    pub fn take_next_video(&mut self) -> Option<VideoTrack> {
+        if self.other_videos.is_empty() {
+            return None;
+        }
+        Some(std::mem::replace(&mut self.video, self.other_videos.remove(0)))
     }
 }
 
@@ -108,9 +126,14 @@ fn join_control(base: &Url, control: &str) -> Url {
     if let Some(absolute) = absolute_url(control) {
         return absolute;
     }
-    if control.starts_with('/') && base.path().len() > 1 && control.starts_with(base.path()) {
+    let root = base.path().trim_end_matches('/');
+    let below_root = control.strip_prefix(root).filter(|_| !root.is_empty());
+    if below_root.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?'])) {
         // A whole path, not one below the base.
         return base.join(control).unwrap_or_else(|_| base.clone());
+    }
+    if control.starts_with('?') {
+        return Url::parse(&format!("{base}{control}")).unwrap_or_else(|_| base.clone());
     }
     let joined = format!("{}/{}", base.as_str().trim_end_matches('/'), control.trim_start_matches('/'));
     Url::parse(&joined).unwrap_or_else(|_| base.clone())
@@ -263,6 +286,8 @@ fn printable(word: &str) -> String {
 const CLOCK_RATE_HZ: u32 = 90_000;
 /// There are no more; a line of 64 KiB could name some of them thousands of times.
 const PAYLOAD_TYPES_MAX: usize = 128;
+/// Cameras have a main stream, a sub stream and perhaps a thermal one in a description.
+const VIDEOS_MAX: usize = 8;
 /// H.264 allows 32 SPS and 256 PPS; a description never needs more than a few.
 const PARAMETER_SETS_MAX: usize = 64;
 
@@ -342,6 +367,18 @@ mod tests {
     }
 
     #[test]
+    fn knows_the_next_video_track_where_the_first_is_of_no_use() {
+        let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=control:main\r\na=rtpmap:96 H264/90000\r\n\
+            m=video 0 RTP/AVP 26\r\na=control:jpeg\r\n\
+            m=video 0 RTP/AVP 97\r\na=control:sub\r\na=rtpmap:97 H265/90000\r\n";
+        let mut presentation = parse(sdp).unwrap();
+        assert_eq!(presentation.videos().count(), 2);
+        assert_eq!(presentation.take_next_video().map(|video| video.codec), Some(Codec::H264));
+        assert_eq!((presentation.video.codec, presentation.video.payload_type), (Codec::H265, 97));
+        assert_eq!(presentation.take_next_video(), None);
+    }
+
+    #[test]
     fn tolerates_what_the_grammar_forbids() {
         for sloppy in [
             "v=0\nm=video  0  RTP/AVP 96\na=rtpmap:96  H264/90000\na=control:t\n",
@@ -371,6 +408,12 @@ mod tests {
         assert_eq!(join("rtsp://h/live/", "track1"), "rtsp://h/live/track1");
         assert_eq!(join("rtsp://h/live/", "/track1"), "rtsp://h/live/track1");
         assert_eq!(join("rtsp://h/live/", "/live/track1"), "rtsp://h/live/track1");
+        assert_eq!(join("rtsp://h/live/", "/live"), "rtsp://h/live");
+        assert_eq!(join("rtsp://h/live", "/live2/track1"), "rtsp://h/live/live2/track1");
+        assert_eq!(join("rtsp://h/live", "?trackID=1"), "rtsp://h/live?trackID=1");
+        assert_eq!(join("rtsp://h/live?a=1&b=0/", "trackID=1"), "rtsp://h/live?a=1&b=0/trackID=1");
+        assert_eq!(join("rtsp://h/live/", "rtsp://h/live"), "rtsp://h/live");
+        assert_eq!(join("rtsp://h/live", "rtsp://h/live/"), "rtsp://h/live/");
         assert_eq!(join("rtsp://h", "track1"), "rtsp://h/track1");
         assert_eq!(join("rtsp://h/live", "*"), "rtsp://h/live");
         assert_eq!(join("rtsp://h/live", "rtsp://10.0.0.1:554/x/"), "rtsp://10.0.0.1:554/x/");

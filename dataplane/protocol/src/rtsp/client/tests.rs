@@ -481,26 +481,111 @@ fn udp_that_delivers_nothing_ends_after_three_seconds_where_tcp_is_left() {
 #[test]
 fn keeps_the_session_alive_at_half_its_timeout_by_what_is_offered() {
     let mut attempt = Attempt::playing_over_tcp(config());
-    for second in 0..60 {
-        attempt.media(second);
-        attempt.pass(Duration::from_secs(1));
-    }
-    let requests: Vec<String> = attempt.requests_between_reports();
+    let requests = attempt.keepalives(60, "200 OK");
     assert_eq!(requests.len(), 4, "{requests:#?}");
     for request in &requests {
         assert!(request.starts_with("GET_PARAMETER rtsp://192.0.2.7/live/ RTSP/1.0\r\n"), "{request}");
         assert!(request.contains("Session: 4711\r\n"));
     }
-    // It is refused: from now on by OPTIONS.
-    attempt.answer(&requests[3], "405 Method Not Allowed", "", "");
-    attempt.pass(Duration::from_secs(10));
+    // It is refused: by OPTIONS at once, and from then on.
     attempt.media(60);
     attempt.pass(Duration::from_secs(10));
-    let requests = attempt.requests_between_reports();
-    assert!(requests[0].starts_with("OPTIONS rtsp://192.0.2.7/live/ "), "{requests:#?}");
+    attempt.media(61);
+    attempt.pass(Duration::from_secs(5));
+    let refused = attempt.requests_between_reports();
+    attempt.answer(&refused[0], "405 Method Not Allowed", "", "");
+    let requests = attempt.keepalives(30, "200 OK");
+    assert_eq!(requests.len(), 3, "{requests:#?}");
+    assert!(requests.iter().all(|request| request.starts_with("OPTIONS rtsp://192.0.2.7/live/ ")));
+}
+
+#[test]
+fn keeps_the_session_alive_by_get_parameter_where_options_was_refused() {
+    let mut attempt = Attempt::new(config());
+    attempt.step("OPTIONS", "404 Not Found", "", "");
+    attempt.step("DESCRIBE", "200 OK", "", SDP);
+    attempt.step("SETUP", "200 OK", TCP_REPLY, "");
+    attempt.step("PLAY", "200 OK", "", "");
+    let requests = attempt.keepalives(30, "200 OK");
+    assert!(requests.iter().all(|request| request.starts_with("GET_PARAMETER ")), "{requests:#?}");
+    assert_eq!(requests.len(), 2);
+}
+
+#[test]
+fn a_timeout_in_the_answer_to_play_counts() {
+    let mut attempt = Attempt::new(config());
+    attempt.until_setup();
+    attempt.step("SETUP", "200 OK", "Session: 4711\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\n", "");
+    attempt.step("PLAY", "200 OK", "Session: 4711;timeout=\"8\"\r\n", "");
+    assert_eq!(attempt.keepalives(16, "200 OK").len(), 4);
+}
+
+#[test]
+fn a_session_that_the_camera_does_not_know_is_over_once_media_stopped() {
+    let mut attempt = Attempt::playing_over_tcp(config());
+    attempt.pass(Duration::from_secs(14));
+    attempt.media(1);
+    attempt.pass(Duration::from_secs(1));
+    let keepalive = attempt.requests_between_reports();
+    attempt.answer(&keepalive[0], "454 Session Not Found", "", "");
+    // Media came just before: the other way of asking may still be known.
+    let keepalive = attempt.requests_between_reports();
+    attempt.pass(Duration::from_secs(2));
+    attempt.answer(&keepalive[0], "454 Session Not Found", "", "");
+    attempt.outputs.retain(|output| matches!(output, ClientOutput::Ended(_)));
+    assert_eq!(attempt.ended(), ClientError::EndedByCamera);
+}
+
+#[test]
+fn takes_the_channel_that_the_video_comes_over_though_another_was_told() {
+    let mut attempt = Attempt::playing_over_tcp(config());
+    let mut audio = rtp(9, 3);
+    audio[1] = 8;
+    attempt.receive(&frame(4, &audio));
+    attempt.receive(&frame(2, &rtp(1, 7)));
+    attempt.receive(&frame(3, &sender_report(7)));
+    attempt.receive(&frame(2, &rtp(2, 7)));
+    attempt.receive(&frame(0, &rtp(3, 7)));
+    assert!(attempt.outputs.iter().any(|output| matches!(output, ClientOutput::SenderReport(_))));
+    assert_eq!(attempt.packets(), [1, 2]);
+    assert_eq!(attempt.client.statistics().dropped, 2);
+}
+
+#[test]
+fn sets_up_the_second_video_where_the_first_is_refused() {
+    let second = "m=video 0 RTP/AVP 97\r\na=rtpmap:97 H265/90000\r\na=control:track3\r\n";
+    let mut attempt = Attempt::new(over(TransportPreference::Tcp));
+    attempt.step("OPTIONS", "200 OK", "", "");
+    attempt.step("DESCRIBE", "200 OK", "", &format!("{SDP}{second}"));
+    attempt.step("SETUP", "500 Internal Server Error", "", "");
+    let setup = attempt.step("SETUP", "200 OK", TCP_REPLY, "");
+    assert!(setup.starts_with("SETUP rtsp://192.0.2.7/live/track3 "), "{setup}");
+    attempt.step("PLAY", "200 OK", "", "");
+    assert!(matches!(attempt.outputs.as_slice(), [ClientOutput::Playing { codec: Codec::H265, .. }]));
+    // A description that still has it changes nothing.
+    let (sdp, length) = (format!("{SDP}{second}"), SDP.len() + second.len());
+    attempt.receive(
+        format!("ANNOUNCE * RTSP/1.0\r\nCSeq: 7\r\nContent-Length: {length}\r\n\r\n{sdp}").as_bytes(),
+    );
+    assert!(attempt.request().starts_with("RTSP/1.0 200 OK\r\nCSeq: 7\r\n"));
+    assert!(!attempt.outputs.iter().any(|output| matches!(output, ClientOutput::Ended(_))));
 }
 
 impl Attempt {
+    /// What is asked within so many seconds of media, each answered so.
+    fn keepalives(&mut self, seconds: u16, answer: &str) -> Vec<String> {
+        let mut asked = Vec::new();
+        for second in 0..seconds {
+            self.media(1000 + second);
+            self.pass(Duration::from_secs(1));
+            for request in self.requests_between_reports() {
+                self.answer(&request, answer, "", "");
+                asked.push(request);
+            }
+        }
+        asked
+    }
+
     /// What was written, without receiver reports.
     fn requests_between_reports(&mut self) -> Vec<String> {
         self.outputs.retain(|output| !matches!(output, ClientOutput::Write(bytes) if bytes[0] == b'$'));
@@ -606,6 +691,14 @@ fn asks_for_play_in_another_way_when_the_first_is_refused() {
     let play = attempt.step("PLAY", "400 Bad Request", "", "");
     assert!(play.starts_with("PLAY rtsp://192.0.2.7/live/track1 "), "{play}");
     assert_eq!(attempt.ended(), ClientError::Refused { status: 400, method: "PLAY" });
+
+    let mut attempt = Attempt::new(config());
+    attempt.until_setup();
+    attempt.step("SETUP", "200 OK", TCP_REPLY, "");
+    attempt.step("PLAY", "405 Method Not Allowed", "", "");
+    let play = attempt.step("PLAY", "200 OK", "", "");
+    assert!(play.starts_with("PLAY rtsp://192.0.2.7/live RTSP/1.0"), "{play}");
+    assert!(attempt.keepalives(20, "200 OK")[0].starts_with("GET_PARAMETER rtsp://192.0.2.7/live RTSP/1.0"));
 }
 
 #[test]

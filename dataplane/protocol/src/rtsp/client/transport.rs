@@ -35,9 +35,9 @@ pub(super) struct TransportReply {
 
 impl TransportReply {
     pub(super) fn parse(value: &str) -> Self {
-        let first = value.split(',').next().unwrap_or_default();
+        let first = split_unquoted(value, ',').next().unwrap_or_default();
         let mut reply = Self::default();
-        for (position, part) in first.split(';').map(str::trim).enumerate() {
+        for (position, part) in split_unquoted(first, ';').map(str::trim).enumerate() {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             match name.trim().to_ascii_lowercase().as_str() {
                 protocol if position == 0 => reply.tcp = protocol.ends_with("/tcp"),
@@ -67,6 +67,16 @@ impl TransportReply {
     }
 }
 
+/// Splits where no quotes are open; where they are never closed, they do not count.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let has_quotes = text.matches('"').count().is_multiple_of(2);
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"' && has_quotes;
+        c == separator && !quoted
+    })
+}
+
 /// `a-b`, `a` or `a-`.
 fn pair<T: std::str::FromStr + Copy>(value: &str, next: impl Fn(T) -> T) -> Option<[T; 2]> {
     let (first, second) = value.split_once('-').unwrap_or((value, ""));
@@ -82,7 +92,8 @@ fn is_usable(address: &IpAddr) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SessionReply {
     pub(super) id: String,
-    pub(super) timeout: Duration,
+    /// Where the camera tells one.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl SessionReply {
@@ -92,9 +103,9 @@ impl SessionReply {
         let seconds = parts
             .filter_map(|part| part.split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))
-            .and_then(|(_, seconds)| seconds.trim().parse::<u64>().ok())
+            .and_then(|(_, seconds)| seconds.trim().trim_matches('"').trim().parse::<u64>().ok())
             .filter(|seconds| *seconds > 0);
-        let timeout = seconds.map_or(SESSION_TIMEOUT, Duration::from_secs).min(SESSION_TIMEOUT_MAX);
+        let timeout = seconds.map(|seconds| Duration::from_secs(seconds).min(SESSION_TIMEOUT_MAX));
         Some(Self { id, timeout })
     }
 }
@@ -165,6 +176,12 @@ mod tests {
         let udp = parse("RTP/AVP;unicast;client_port=5000-5001; server_port=6000-6001;source=192.0.2.9");
         assert_eq!(udp.server_port, Some([6000, 6001]));
         assert_eq!(udp.source, Some("192.0.2.9".parse().unwrap()));
+        let foreign = parse(
+            "rtp/avp/tcp ; mode=\"PLAY,RECORD\";x=\"a;interleaved=1-2\"; INTERLEAVED = 6 - 7 ;, RTP/AVP;client_port=1",
+        );
+        assert_eq!((foreign.tcp, foreign.interleaved), (true, Some([6, 7])));
+        assert_eq!(parse("RTP/AVP/TCP;mode=\"PLAY;interleaved=2-3").interleaved, Some([2, 3]));
+        assert_eq!(parse("RTP/AVP;server_port=40000-40001,ssrc=1").server_port, Some([40000, 40001]));
         for broken in [
             "",
             ";;;",
@@ -188,12 +205,15 @@ mod tests {
 
     #[test]
     fn reads_session_id_and_timeout() {
-        let parse = |value| SessionReply::parse(value).map(|reply| (reply.id, reply.timeout.as_secs()));
-        assert_eq!(parse("12345678"), Some(("12345678".into(), 60)));
-        assert_eq!(parse("a ;timeout=10"), Some(("a".into(), 10)));
-        assert_eq!(parse("a; Timeout = 30 ;x"), Some(("a".into(), 30)));
-        assert_eq!(parse("a;timeout=0"), Some(("a".into(), 60)));
-        assert_eq!(parse("a;timeout=18446744073709551615"), Some(("a".into(), 600)));
+        let parse = |value| {
+            SessionReply::parse(value).map(|reply| (reply.id, reply.timeout.map(|timeout| timeout.as_secs())))
+        };
+        assert_eq!(parse("12345678"), Some(("12345678".into(), None)));
+        assert_eq!(parse("a ;timeout=10"), Some(("a".into(), Some(10))));
+        assert_eq!(parse("a; Timeout = 30 ;x"), Some(("a".into(), Some(30))));
+        assert_eq!(parse("a;timeout=\"15\""), Some(("a".into(), Some(15))));
+        assert_eq!(parse("a;timeout=0"), Some(("a".into(), None)));
+        assert_eq!(parse("a;timeout=18446744073709551615"), Some(("a".into(), Some(600))));
         assert_eq!(parse(";timeout=10"), None);
     }
 
