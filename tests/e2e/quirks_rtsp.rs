@@ -118,6 +118,11 @@ fn replies_without_a_cseq_are_taken() {
 }
 
 #[test]
+fn a_session_is_kept_by_get_parameter_where_it_is_offered() {
+    is_kept("--keepalive any");
+}
+
+#[test]
 fn a_session_is_kept_by_options_where_nothing_else_is_offered() {
     is_kept("--keepalive options");
 }
@@ -201,6 +206,14 @@ fn a_teardown_of_the_cameras_own_is_answered_by_a_new_attempt() {
     let packets = seconds_of(&viewer, 6);
     assert_continuous(&packets);
     assert!(longest_pause(&packets) < 15.0, "{}", longest_pause(&packets));
+}
+
+#[test]
+fn a_camera_that_is_elsewhere_is_followed() {
+    let elsewhere = Camera::start("");
+    let (server, _camera, viewer) = watch(&format!("--redirect {}", elsewhere.url()));
+    assert_continuous(&viewer.rtp(PACKETS));
+    assert_eq!(server.rest.stream("7")["state_reason"], Value::Null);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rtsp_types::headers::{
-    ALLOW, AUTHORIZATION, CONTENT_BASE, CONTENT_TYPE, CSEQ, HeaderName, PUBLIC, RTP_INFO, SERVER, SESSION,
-    TRANSPORT, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CONTENT_BASE, CONTENT_TYPE, CSEQ, HeaderName, LOCATION, PUBLIC, RTP_INFO, SERVER,
+    SESSION, TRANSPORT, WWW_AUTHENTICATE,
 };
 use rtsp_types::{Method, Request, Response, StatusCode, Version};
 
@@ -230,6 +230,9 @@ impl Conversation {
     }
 
     fn describe(&self, request: &Request<&[u8]>) -> Answer {
+        if let Some(url) = &self.faults().redirect {
+            return Answer::status(StatusCode::Found).with(LOCATION, url);
+        }
         let Some(uri) = request.request_uri() else { return Answer::status(StatusCode::BadRequest) };
         let Some((mount, None)) = self.site.find(uri.path()) else {
             return Answer::status(StatusCode::NotFound);

@@ -721,11 +721,12 @@ impl Client {
 
     /// Some cameras send over other channels than they told. Our one track is known by its payload type.
     fn adopt_channel(&mut self, channel: u8, payload: &[u8]) {
+        let Some(presentation) = &self.presentation else { return };
         if let (Step::Play | Step::Playing, Some(session)) = (self.step, &mut self.session)
             && session.transport == Transport::Tcp
             && !session.channels.contains(&channel)
             && session.media.last_packet_at().is_none()
-            && session.media.recognizes(payload)
+            && media::is_rtp_of(payload, presentation.video.payload_type)
         {
             session.channels = [channel, channel.wrapping_add(1)];
         }

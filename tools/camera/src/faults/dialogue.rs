@@ -69,6 +69,9 @@ pub struct DialogueFaults {
     /// Sends requests of its own while it plays, and hangs up on who does not answer. `connection.rs`
     #[arg(long)]
     pub asks: bool,
+    /// Answers DESCRIBE with 302, and that the camera is at this URL. `conversation.rs`
+    #[arg(long, value_name = "URL")]
+    pub redirect: Option<String>,
     /// Answers DESCRIBE without end. `conversation.rs`, `connection.rs`
     #[arg(long, value_enum)]
     pub endless: Option<Endless>,

@@ -36,13 +36,13 @@ fn resolve(text: &str, request: &Url) -> Option<Url> {
         return Some(absolute);
     }
     if text.starts_with("//") {
-        return absolute_url(&format!("rtsp:{text}"));
+        return absolute_url(&format!("{}:{text}", request.scheme()));
     }
     // Anjvision cameras leave the scheme out (moonfire-nvr issue 356).
     let authority = text.split('/').next().unwrap_or_default();
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     if host.parse::<IpAddr>().is_ok() || Some(host) == request.host_str() {
-        return absolute_url(&format!("rtsp://{text}"));
+        return absolute_url(&format!("{}://{text}", request.scheme()));
     }
     request.join(text).ok().and_then(|url| absolute_url(url.as_str()))
 }
@@ -80,6 +80,8 @@ mod tests {
         assert_eq!(base(&[(CONTENT_BASE, "//192.0.2.7/live/")]), "rtsp://192.0.2.7/live/");
         assert_eq!(base(&[(CONTENT_BASE, "/other/")]), "rtsp://192.0.2.7/other/");
         assert_eq!(base(&[(CONTENT_BASE, "main/")]), "rtsp://192.0.2.7/live/main/");
+        let secure = Url::parse("rtsps://192.0.2.7/live").unwrap();
+        assert_eq!(resolve("192.0.2.7:322/live/", &secure), Url::parse("rtsps://192.0.2.7:322/live/").ok());
         assert_eq!(base(&[(CONTENT_BASE, "rtsp://admin:pw@192.0.2.7/x")]), "rtsp://192.0.2.7/x");
     }
 }

@@ -73,13 +73,6 @@ impl Media {
         is_of_use
     }
 
-    /// Whether a packet looks like one of this track.
-    pub(super) fn recognizes(&self, packet: &[u8]) -> bool {
-        matches!(packet, [first, second, ..] if first >> 6 == 2 && second & 0x7f == self.payload_type)
-            && packet.len() > RTP_HEADER_LEN
-            && !is_rtcp(packet)
-    }
-
     /// The next packet in order.
     pub(super) fn poll_packet(&mut self, now: Instant, counters: &mut ClientStatistics) -> Option<Ordered> {
         let ordered = self.reorder.poll_packet(now)?;
@@ -154,6 +147,13 @@ pub(super) fn is_rtcp(packet: &[u8]) -> bool {
 
 /// RFC 3550 section 5.1.
 const RTP_HEADER_LEN: usize = 12;
+/// RTP of version 2 and this payload type.
+pub(super) fn is_rtp_of(packet: &[u8], payload_type: u8) -> bool {
+    matches!(packet, [first, second, ..] if first >> 6 == 2 && second & 0x7f == payload_type)
+        && packet.len() > RTP_HEADER_LEN
+        && !is_rtcp(packet)
+}
+
 /// RFC 3550 section 6.2.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Over UDP: how long a hole may hold back what came behind it. Reordering in a local network is a matter of
