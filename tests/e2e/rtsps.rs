@@ -43,7 +43,8 @@ impl Signed {
         let mut params = CertificateParams::new(vec![]).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("it signs");
+        let authority =
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("it signs");
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &authority).expect("it signs");
@@ -136,7 +137,8 @@ fn a_camera_without_tls_is_told_apart() {
     server.rest.patch("/streams/7", &json!({ "rtsp_url": url, "tls": { "insecure": true } })).expect(200);
     let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port").to_owned();
     let reason = server.rest.stream_when("7", "in Error by the other camera", |stream| {
-        stream["state"] == "Error" && stream["state_reason"].as_str().is_some_and(|reason| reason.contains(&port))
+        stream["state"] == "Error"
+            && stream["state_reason"].as_str().is_some_and(|reason| reason.contains(&port))
     });
     assert!(reason["state_reason"].to_string().contains("TLS"), "{reason}");
 }

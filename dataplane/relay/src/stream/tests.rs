@@ -32,7 +32,8 @@ impl Rig {
     fn picture(&mut self, lane: Lane, timestamp: u32, key: bool) {
         let mark = 0xa0 + lane.index() as u8;
         let slice: &[u8] = if key { &[0x65, 0x88, mark] } else { &[0x41, 0x9a, mark] };
-        let sets: &[&[u8]] = if key { &[&[0x67, 0x42, 0xc0, 0x1e, 0x8c], &[0x68, 0xce, 0x3c, 0x80]] } else { &[] };
+        let sets: &[&[u8]] =
+            if key { &[&[0x67, 0x42, 0xc0, 0x1e, 0x8c], &[0x68, 0xce, 0x3c, 0x80]] } else { &[] };
         let nals: Vec<Nal> = sets.iter().chain([&slice]).map(|bytes| nal(bytes)).collect();
         self.stream.handle_unit(self.now, lane, timestamp, nals);
         self.transmit();
