@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -27,7 +28,13 @@ pub struct Decoded {
 }
 
 impl Decoder {
-    /// Starts ffmpeg on `sdp` for `frames` pictures and returns when it listens on the description's port.
+    /// For as many pictures as come, until [`Decoder::stop`].
+    pub fn endless(sdp: &str) -> Self {
+        Self::start(sdp, usize::MAX >> 1)
+    }
+
+    /// Starts ffmpeg on `sdp` for `frames` pictures and returns when it listens on the description's port. Pictures of
+    /// another size than the first are scaled to it.
     pub fn start(sdp: &str, frames: usize) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = media_port(sdp);
@@ -78,9 +85,23 @@ impl Decoder {
             hashes.len(),
             self.frames
         );
-        assert_eq!(complaints, "", "ffmpeg has nothing to complain of");
         assert!(status.is_some_and(|status| status.success()), "ffmpeg succeeds: {status:?}");
         assert_eq!(hashes.len(), self.frames, "every picture is decoded");
+        self.judge(hashes)
+    }
+
+    /// Ends ffmpeg where it is. Not one line of complaint.
+    #[track_caller]
+    pub fn stop(mut self) -> Decoded {
+        self.process.signal(Signal::SIGINT);
+        self.process.wait(PATIENCE).expect("SIGINT ends ffmpeg");
+        let hashes = self.hashes();
+        self.judge(hashes)
+    }
+
+    #[track_caller]
+    fn judge(self, hashes: Vec<String>) -> Decoded {
+        assert_eq!(self.process.output(), "", "ffmpeg has nothing to complain of");
         let (width, height) = self.dimensions();
         let picture = self.last_picture(width, height);
         let luma = &picture[..width as usize * height as usize];
@@ -89,6 +110,11 @@ impl Decoder {
             keep(path, &picture, width, height);
         }
         Decoded { hashes, width, height }
+    }
+
+    /// How many pictures it has decoded and written down by now.
+    pub fn decoded(&self) -> usize {
+        self.hashes().len()
     }
 
     fn hashes(&self) -> Vec<String> {
@@ -139,7 +165,7 @@ fn command(directory: &Path, frames: usize) -> Command {
     command.args(["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "4000000", "-i", "session.sdp"]);
     // Every picture as it is decoded, on the stream's own clock: none dropped or doubled to fit a rate.
     let each = ["-frames:v", &frames, "-fps_mode", "passthrough", "-enc_time_base", "-1"];
-    command.args(each).args(["-f", "framemd5", "frames.md5"]);
+    command.args(each).args(["-flush_packets", "1", "-f", "framemd5", "frames.md5"]);
     command.args(each).args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "pictures.yuv"]);
     command
 }
