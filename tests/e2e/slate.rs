@@ -35,9 +35,9 @@ fn viewers_see_the_slate_and_the_cameras_return(name: &str, codec: Codec) {
     let by_udp = Viewer::revision_1(&server, PATH_ID);
     let udp = Udp::open();
     let port = free_udp_port();
-    by_udp.punch(&udp, udp.port());
     let decoder = Decoder::endless(&with_media_port(&by_udp.sdp(), port));
     udp.forward(decoder.address());
+    by_udp.punch(&udp, udp.port());
     udp.rtp_at_least(60);
     let mut packets = by_websocket.rtp(60);
 
@@ -233,7 +233,7 @@ fn joins_the_slate(server: &Server, codec: Codec, size: (u32, u32), name: &str) 
     eprintln!("{name}: who joins has its first picture after {:?}", units[0].at - joined);
     assert!(units[0].at - joined < BUSY / 2, "at once: {:?}", units[0].at - joined);
     assert!(units[0].is_random_access(codec), "{:?}", units[0]);
-    let decoder = Decoder::start(&with_media_port(&sdp, free_udp_port()), 15).keep_picture(name);
+    let decoder = Decoder::start(&with_media_port(&sdp, free_udp_port()), 10).keep_picture(name);
     decoder.feed(&packets);
     let decoded = decoder.finish();
     assert_eq!((decoded.width, decoded.height), size);
