@@ -156,7 +156,7 @@ fn a_dead_camera_is_told_of_and_its_viewer_sees_the_slate() {
     assert!(stream["state_reason"].as_str().is_some_and(|reason| reason.contains("refused")), "{stream}");
 
     // It comes while its viewer waits.
-    let _camera = nobody.restart();
+    let _camera = nobody.restart_as(CAMERA);
     packets.extend(viewer.rtp_until("the camera", |packets| stamps_of_packets(packets).len() > 10));
     assert_continuous(&packets);
     drop(viewer);

@@ -233,7 +233,8 @@ fn joins_the_slate(server: &Server, codec: Codec, size: (u32, u32), name: &str) 
     eprintln!("{name}: who joins has its first picture after {:?}", units[0].at - joined);
     assert!(units[0].at - joined < BUSY / 2, "at once: {:?}", units[0].at - joined);
     assert!(units[0].is_random_access(codec), "{:?}", units[0]);
-    let decoder = Decoder::start(&with_media_port(&sdp, free_udp_port()), 10).keep_picture(name);
+    let decoder = Decoder::start(&with_media_port(&sdp, free_udp_port()), 10);
+    let decoder = decoder.showing_words().keep_picture(name);
     decoder.feed(&packets);
     let decoded = decoder.finish();
     assert_eq!((decoded.width, decoded.height), size);
