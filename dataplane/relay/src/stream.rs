@@ -265,6 +265,16 @@ impl Stream {
         self.play_slate(now);
     }
 
+    /// Nobody watches, and the source rests: who comes next gets nothing of what was, neither its pictures nor the slate.
+    pub fn rest(&mut self) {
+        if let OnAir::Lane(lane) = self.on_air {
+            self.cut_unit(lane);
+        }
+        self.on_air = OnAir::Nobody;
+        self.slate = None;
+        self.cache.clear();
+    }
+
     /// Whether viewers get the slate.
     pub fn is_slate(&self) -> bool {
         self.on_air == OnAir::Slate

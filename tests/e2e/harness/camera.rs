@@ -44,6 +44,11 @@ impl Camera {
         format!("rtsp://127.0.0.1:{}/cam{number}", self.port)
     }
 
+    /// How many are connected to it now.
+    pub fn clients(&self) -> usize {
+        established(self.port)
+    }
+
     /// Ends it at once, as a power cut does.
     pub fn kill(self) -> LostCamera {
         LostCamera { port: self.port, arguments: self.arguments }
@@ -51,6 +56,11 @@ impl Camera {
 }
 
 impl LostCamera {
+    /// Where nobody listens now.
+    pub fn url(&self) -> String {
+        format!("rtsp://127.0.0.1:{}/cam0", self.port)
+    }
+
     /// At the same place.
     pub fn restart(self) -> Camera {
         Camera::start_on(self.port, self.arguments)
@@ -60,6 +70,18 @@ impl LostCamera {
     pub fn restart_as(self, arguments: &str) -> Camera {
         Camera::start_on(self.port, arguments.to_owned())
     }
+}
+
+/// TCP connections of this machine that have the port on their own side.
+fn established(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+    let suffix = format!(":{port:04X}");
+    let is_ours = |row: &&str| {
+        let mut fields = row.split_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&suffix)) && fields.nth(1) == Some(ESTABLISHED)
+    };
+    table.lines().skip(1).filter(is_ours).count()
 }
 
 fn binary() -> PathBuf {

@@ -133,6 +133,14 @@ impl RecordedFile {
         packets.iter().map(Sample::read).collect()
     }
 
+    /// What it is, as `ffprobe` calls it.
+    pub fn codec(&self) -> String {
+        let mut command = Command::new("ffprobe");
+        command.args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=codec_name"]);
+        let output = command.args(["-of", "csv=p=0"]).arg(&self.path).output().expect("ffprobe runs");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// The times of day that are burnt into its pictures, as far as they can be read. `size` is theirs.
     pub fn burnt_in_times(&self, size: (usize, usize)) -> Vec<i64> {
         let (width, height) = size;

@@ -76,6 +76,25 @@ impl Rest {
         self.post("/streams", &body).expect(201).json()
     }
 
+    /// Creates a stream of several inputs, the first the best; they are called `input 1`, `input 2` and so on.
+    pub fn create_from(&self, source_id: impl Into<Value>, urls: &[&str], should_record: bool) -> Value {
+        let input = |(number, url): (usize, &&str)| {
+            let number = number + 1;
+            json!({ "label": format!("input {number}"), "url": url, "priority": number })
+        };
+        let inputs: Vec<Value> = urls.iter().enumerate().map(input).collect();
+        let body =
+            json!({ "source_id": source_id.into(), "rtsp_inputs": inputs, "should_record": should_record });
+        self.post("/streams", &body).expect(201).json()
+    }
+
+    /// Waits until the stream gives the pictures of the input of this label.
+    pub fn active_by(&self, path_id: &str, label: &str) -> Value {
+        self.stream_when(path_id, &format!("Active by {label}"), |stream| {
+            stream["state"] == "Active" && stream["active_input"]["label"] == label
+        })
+    }
+
     pub fn stream(&self, path_id: &str) -> Value {
         self.get(&format!("/streams/{path_id}")).expect(200).json()
     }

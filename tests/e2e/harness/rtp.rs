@@ -102,6 +102,21 @@ pub fn assert_continuous(packets: &[Packet]) {
     }
 }
 
+/// Timestamps run on with the clock: from any access unit to any other they are apart as their arrivals are, but for what
+/// came at once when the viewer joined and what a busy machine does.
+#[track_caller]
+pub fn assert_on_time(units: &[AccessUnit]) {
+    let Some(first) = units.first() else { return };
+    let mut span = [0.0_f64; 2];
+    for unit in units {
+        let by_clock = unit.at.duration_since(first.at).as_secs_f64();
+        let by_timestamp = f64::from(unit.rtp_timestamp.wrapping_sub(first.rtp_timestamp)) / 90_000.0;
+        let ahead = by_timestamp - by_clock;
+        span = [span[0].min(ahead), span[1].max(ahead)];
+    }
+    assert!(span[1] - span[0] < 1.5, "timestamps run ahead of the clock by {span:?} s");
+}
+
 /// How many packets are missing between those that came.
 fn gaps(packets: &[Packet]) -> usize {
     let missing =

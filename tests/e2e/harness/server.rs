@@ -30,6 +30,15 @@ impl Server {
         Self::start_in(data_dir, arguments.iter().map(|&a| a.to_owned()).collect())
     }
 
+    /// With these variables in its environment.
+    pub fn start_in_environment(variables: &[(&str, &Path)], arguments: &[&str]) -> Self {
+        let data_dir = tempfile::tempdir().expect("a temporary directory");
+        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
+        let mut command = command(data_dir.path(), &arguments);
+        command.envs(variables.iter().copied());
+        Self::start_by(&mut command, data_dir, arguments)
+    }
+
     /// With the folder of the recordings on a disk of its own (of memory), so large. `None`, with a word why, where that
     /// cannot be had: it takes root, and a kernel that lets it.
     pub fn start_on_disk(bytes: u64, arguments: &[&str]) -> Option<Self> {

@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lanecast_camera::stamp::{UUID, monotonic_ns};
 
+use super::Packet;
+
 /// One picture's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
@@ -28,6 +30,11 @@ pub fn stamps(bytes: &[u8]) -> Vec<Stamp> {
         }
     }
     stamps
+}
+
+/// Of the pictures that began in these packets, where each stamp is in one packet.
+pub fn stamps_of_packets(packets: &[Packet]) -> Vec<Stamp> {
+    packets.iter().flat_map(|packet| stamps(packet.payload())).collect()
 }
 
 /// The wall clock.

@@ -174,6 +174,25 @@ fn who_joins_during_an_outage_gets_the_slate_at_once() {
 }
 
 #[test]
+fn who_comes_after_a_rest_gets_nothing_of_before_it() {
+    let mut rig = Rig::new();
+    rig.play(Lane::A);
+    rig.picture(Lane::A, 0, true);
+    rig.stream.leave(ViewerId(0));
+    rig.stream.show_slate(rig.now, slate());
+    rig.stream.rest();
+    assert!(!rig.stream.is_slate() && rig.stream.on_air().is_none());
+
+    rig.stream.join(ViewerId(1), Egress::Datagrams, true);
+    rig.pass(60_000);
+    rig.play(Lane::A);
+    rig.picture(Lane::A, 77, true);
+
+    assert_eq!(rig.marks(), [0xa0, 0xa0], "one for each viewer");
+    assert_eq!(rig.stream.counters().slate_access_units, 1);
+}
+
+#[test]
 fn a_slate_after_the_clock_was_late_sends_one_picture_not_all_that_it_missed() {
     let mut rig = Rig::new();
     rig.stream.show_slate(rig.now, slate());

@@ -26,12 +26,14 @@ pub(super) struct Outage {
     captioned: bool,
     /// A slate that could not be made is not asked for before then.
     not_before: Option<Instant>,
+    /// When it could not be made.
+    failed_at: Option<Instant>,
 }
 
 impl Outage {
     /// Pictures are wanted from `now` on.
     pub(super) fn new(now: Instant) -> Self {
-        Self { wanted_since: now, question: None, captioned: false, not_before: None }
+        Self { wanted_since: now, question: None, captioned: false, not_before: None, failed_at: None }
     }
 
     /// As [`Outage::new`]; what is under way goes on.
@@ -44,6 +46,16 @@ impl StreamSlot {
     /// Since when no picture has come, as far as anybody waits for one.
     fn without_pictures_since(&self) -> Instant {
         self.stream.last_picture().map_or(self.outage.wanted_since, |last| last.max(self.outage.wanted_since))
+    }
+
+    /// Pictures have come since a slate could not be made: the next outage asks anew.
+    fn forget_failure(&mut self) {
+        let over = |failed: Instant| self.stream.last_picture().is_some_and(|picture| picture > failed);
+        if self.outage.failed_at.is_some_and(over) {
+            self.outage.failed_at = None;
+            self.outage.not_before = None;
+            self.status.slate = SlateStatus::Off;
+        }
     }
 
     /// When the slate is due, if nothing comes until then.
@@ -69,6 +81,7 @@ impl Shard {
             slot.status.slate = SlateStatus::Off;
             slot.outage.captioned = false;
         }
+        slot.forget_failure();
         if slot.stream.is_slate() {
             let plain = !slot.outage.captioned && !slot.viewers.is_empty();
             if plain && slot.outage.question.is_none() && slot.outage.not_before.is_none_or(|at| now >= at) {
@@ -174,6 +187,7 @@ impl Shard {
         };
         slot.outage.not_before = Some(now + pause);
         if is_final && !slot.stream.is_slate() {
+            slot.outage.failed_at = Some(now);
             slot.status.slate = SlateStatus::Failed(error.to_string());
             self.announce(now, index);
         }

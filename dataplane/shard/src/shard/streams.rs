@@ -161,6 +161,11 @@ impl Shard {
                 }
                 SourceOutput::State { state, reason, active_input } => {
                     slot.status = StreamStatus { state, reason, active_input, ..slot.status.clone() };
+                    let is_on_demand = slot.config.source.on_demand.is_some();
+                    if state == StreamState::Inactive && is_on_demand && !slot.removed {
+                        slot.stream.rest();
+                        Self::feed_recorder(now, slot);
+                    }
                 }
                 SourceOutput::Stopped => stopped = true,
             }
