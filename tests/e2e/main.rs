@@ -8,6 +8,10 @@ mod harness;
 mod cameras;
 mod erring_cameras;
 mod faults;
+#[cfg(feature = "ffmpeg")]
+mod foreign_inputs;
+#[cfg(feature = "ffmpeg")]
+mod foreign_inputs_refused;
 mod join;
 mod pictures;
 mod program;
