@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::{
-    Clip, Codec, Film, GstServer, HttpFolder, RtmpServer, Sender, Server, Viewer, WhepViewer,
-    assert_in_real_time, assert_plays, until,
+    AccessUnit, Checker, Clip, Codec, Film, GstServer, HttpFolder, RtmpServer, Sender, Server, Viewer,
+    WhepViewer, assert_in_real_time, assert_plays, until,
 };
 
 /// Of all clips here.
@@ -96,10 +96,7 @@ mod files {
         let server = server_of(&clip);
         server.rest.create(7, &url_of(&clip));
         server.rest.active("7");
-        let mut film = Film::of(&server, "7", Codec::H264).with_b_frames();
-        // More than three rounds.
-        film.watch(11 * RATE);
-        let units = film.assert_whole();
+        let units = watch_b_frames(&server);
         let back = units.windows(2).filter(|pair| is_before(pair[1].rtp_timestamp, pair[0].rtp_timestamp));
         assert!(back.count() > 2 * RATE, "the clip has B-frames");
         assert_in_real_time(&units, RATE);
@@ -131,9 +128,19 @@ mod files {
         let server = Server::start();
         server.rest.create(7, &folder.list_url());
         server.rest.active("7");
-        let mut film = Film::of(&server, "7", Codec::H264).with_b_frames();
+        assert_in_real_time(&watch_b_frames(&server), RATE);
+    }
+
+    /// More than ten seconds of them by two viewers, by one of which they are decoded.
+    fn watch_b_frames(server: &Server) -> Vec<AccessUnit> {
+        let checker = Checker::start(server, "7", "--b-frames --transport websocket");
+        let mut film = Film::of(server, "7", Codec::H264).with_b_frames();
         film.watch(11 * RATE);
-        assert_in_real_time(&film.assert_whole(), RATE);
+        let file = tempfile::Builder::new().suffix(".h264").tempfile().expect("a file");
+        std::fs::write(file.path(), checker.finish().film).expect("a file");
+        let decoded = assert_plays(file.path());
+        assert!(decoded >= 10 * RATE, "{decoded} pictures");
+        film.assert_whole()
     }
 }
 
