@@ -3,8 +3,14 @@
 //! What a test needs beside the binary: ffmpeg, GStreamer's RTSP server, and `lanecast-camera` built in the
 //! same profile (`tools/test.sh` sees to all of it).
 
+#[cfg_attr(
+    not(all(feature = "ffmpeg", feature = "gstreamer")),
+    allow(dead_code, unused_imports, reason = "a build without them leaves their tests out")
+)]
 mod harness;
 
+#[cfg(not(all(feature = "ffmpeg", feature = "gstreamer")))]
+mod built_without;
 mod cameras;
 mod erring_cameras;
 mod faults;
