@@ -3,12 +3,22 @@
 //! What a test needs beside the binary: ffmpeg, GStreamer's RTSP server, and `lanecast-camera` built in the
 //! same profile (`tools/test.sh` sees to all of it).
 
+#[cfg_attr(
+    not(all(feature = "ffmpeg", feature = "gstreamer")),
+    allow(dead_code, unused_imports, reason = "a build without them leaves their tests out")
+)]
 mod harness;
 
+#[cfg(not(all(feature = "ffmpeg", feature = "gstreamer")))]
+mod built_without;
 mod cameras;
 mod erring_cameras;
 mod failover;
 mod faults;
+#[cfg(feature = "ffmpeg")]
+mod foreign_inputs;
+#[cfg(feature = "ffmpeg")]
+mod foreign_inputs_refused;
 mod join;
 mod on_demand;
 mod outage_browser;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use lanecast_protocol::codec::Codec;
 use lanecast_protocol::wsc::StreamState;
-use lanecast_shard::{Event, InputKind, RecordingStatus, SlateStatus, StreamConfig, StreamId, StreamStatus};
+#[cfg(feature = "ffmpeg")]
+use lanecast_shard::InputKind;
+use lanecast_shard::{Event, RecordingStatus, SlateStatus, StreamConfig, StreamId, StreamStatus};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Server};

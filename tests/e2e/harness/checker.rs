@@ -24,6 +24,8 @@ pub struct Checked {
     pub modes: Vec<Option<i64>>,
     /// Where the camera stamps: its pictures as they came.
     pub stamps: Vec<Stamp>,
+    /// The elementary stream.
+    pub film: Vec<u8>,
 }
 
 impl Checker {
@@ -89,7 +91,8 @@ impl Checker {
             summary["totals"],
             summary["receiver"],
         );
-        Checked { modes, stamps: stamps(&read("film")) }
+        let film = read("film");
+        Checked { modes, stamps: stamps(&film), film }
     }
 }
 

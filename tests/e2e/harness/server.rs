@@ -109,6 +109,16 @@ impl Server {
         kilobytes * 1024
     }
 
+    /// How many of its threads have such a name.
+    pub fn threads(&self, name_prefix: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("it runs");
+        // A thread may end while it is looked at.
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        };
+        tasks.filter_map(name).filter(|name| name.starts_with(name_prefix)).count()
+    }
+
     /// Where it keeps everything.
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()

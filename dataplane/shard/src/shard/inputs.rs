@@ -89,7 +89,9 @@ impl Shard {
         let source = &slot.config.source;
         let config = InputConfig {
             url,
-            open_timeout: source.connect_timeout + source.reply_timeout + OPEN_SLACK,
+            open_timeout: source.connect_timeout
+                + source.reply_timeout
+                + OPEN_SLACK.min(source.silence_timeout / 2),
             silence_timeout: source.silence_timeout,
         };
         let (own, stream, epoch) = (self.own.clone(), slot.id, slot.camera.epoch(lane));
@@ -136,5 +138,6 @@ impl Shard {
     }
 }
 
-/// A worker gives up by itself before this, with a better reason than ours.
+/// What the first picture may take beyond that. A worker gives up by itself before the source does, which waits for the
+/// silence timeout: its reason is the better one.
 const OPEN_SLACK: Duration = Duration::from_secs(2);
