@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 mod egress;
 mod inputs;
+mod journal;
 mod playback;
 mod recording;
 mod slate;
@@ -33,6 +34,7 @@ use slab::Slab;
 use tokio::sync::mpsc;
 
 use self::inputs::Demand;
+use self::journal::Journal;
 use self::playback::Locating;
 use self::slate::Outage;
 use self::webrtc::{Handshake, StunClient};
@@ -123,6 +125,7 @@ struct StreamSlot {
     stream: Stream,
     status: StreamStatus,
     announced: Option<StreamStatus>,
+    journal: Journal,
     viewers: Vec<usize>,
     touched: bool,
     removed: bool,
