@@ -23,6 +23,7 @@ mod rewind_webrtc;
 mod rtsps;
 mod servers;
 mod slow_viewers;
+mod storm;
 mod webrtc;
 mod webrtc_peers;
 mod wsc_rtp;
