@@ -510,6 +510,8 @@ impl Shard {
             sends: ring.sends,
             send_errors: ring.send_errors,
             datagrams_dropped: self.datagrams_dropped + ring.oversize_datagrams,
+            ring_operations: self.ring.operations_under_way() as u64,
+            timers: self.timers.len() as u64,
             cpu_us: thread_cpu_us(),
             gso: self.ring.segmentation() == Segmentation::Kernel,
             streams: self.streams.iter().map(|(_, slot)| (slot.id, self.stream_statistics(slot))).collect(),
