@@ -199,6 +199,10 @@ const SHARD_METRICS: &[Metric<ShardStatistics>] = &[
     ("lanecast_shard_datagrams_dropped_total", "counter", "Datagrams of no known session.", |s| {
         s.datagrams_dropped as f64
     }),
+    ("lanecast_shard_ring_operations", "gauge", "Operations under way in the ring, but for sends.", |s| {
+        s.ring_operations as f64
+    }),
+    ("lanecast_shard_timers", "gauge", "Timers that are set.", |s| s.timers as f64),
     ("lanecast_shard_cpu_seconds_total", "counter", "CPU time of the thread.", |s| s.cpu_us as f64 / 1e6),
     ("lanecast_shard_gso", "gauge", "1 while segmented sends work.", |s| f64::from(u8::from(s.gso))),
 ];

@@ -37,6 +37,7 @@ mod rtsps;
 mod servers;
 mod slate;
 mod slow_viewers;
+mod storm;
 mod webrtc;
 mod webrtc_peers;
 mod wsc_rtp;

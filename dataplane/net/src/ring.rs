@@ -217,6 +217,12 @@ impl Ring {
         self.statistics
     }
 
+    /// Operations that were started and have not given their last completion: connects, receives, writes, timers, files.
+    /// Sends of datagrams are not among them.
+    pub fn operations_under_way(&self) -> usize {
+        self.operations.len()
+    }
+
     /// Sets (or changes) where a viewer's packets go. Ids are small and dense: they index a table.
     pub fn set_destination(&mut self, id: DestinationId, address: SocketAddr) {
         self.destinations.set(id, address);

@@ -184,6 +184,10 @@ pub struct ShardStatistics {
     pub send_errors: u64,
     /// Datagrams on the shard's port that were no punch of a known session.
     pub datagrams_dropped: u64,
+    /// Gauge: operations under way in the ring, but for sends of datagrams.
+    pub ring_operations: u64,
+    /// Gauge: timers that are set.
+    pub timers: u64,
     /// CPU time of the shard's thread, in microseconds.
     pub cpu_us: u64,
     /// True while segmented sends work.

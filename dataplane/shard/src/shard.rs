@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 mod egress;
 mod inputs;
+mod journal;
 mod playback;
 mod recording;
 mod slate;
@@ -33,6 +34,7 @@ use slab::Slab;
 use tokio::sync::mpsc;
 
 use self::inputs::Demand;
+use self::journal::Journal;
 use self::playback::Locating;
 use self::slate::Outage;
 use self::webrtc::{Handshake, StunClient};
@@ -123,6 +125,7 @@ struct StreamSlot {
     stream: Stream,
     status: StreamStatus,
     announced: Option<StreamStatus>,
+    journal: Journal,
     viewers: Vec<usize>,
     touched: bool,
     removed: bool,
@@ -507,6 +510,8 @@ impl Shard {
             sends: ring.sends,
             send_errors: ring.send_errors,
             datagrams_dropped: self.datagrams_dropped + ring.oversize_datagrams,
+            ring_operations: self.ring.operations_under_way() as u64,
+            timers: self.timers.len() as u64,
             cpu_us: thread_cpu_us(),
             gso: self.ring.segmentation() == Segmentation::Kernel,
             streams: self.streams.iter().map(|(_, slot)| (slot.id, self.stream_statistics(slot))).collect(),

@@ -61,6 +61,11 @@ impl Timers {
         self.due.range(..=(now, TimerKey::Gate)).map(|&(_, key)| key).collect()
     }
 
+    /// How many are set.
+    pub(crate) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     /// When the first timer is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.due.first().map(|&(at, _)| at)

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use super::process::Process;
 
 pub struct Camera {
-    /// Lives as long as the camera.
-    _process: Process,
+    process: Process,
     port: u16,
     arguments: String,
 }
@@ -32,7 +33,7 @@ impl Camera {
             let (_, rest) = line.split_once("rtsp://127.0.0.1:")?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         });
-        Self { _process: process, port, arguments }
+        Self { process, port, arguments }
     }
 
     pub fn url(&self) -> String {
@@ -47,6 +48,15 @@ impl Camera {
     /// How many are connected to it now.
     pub fn clients(&self) -> usize {
         established(self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops the whole process where it is: connections stay open and nothing comes any more.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
     }
 
     /// Ends it at once, as a power cut does.

@@ -30,14 +30,14 @@ impl Backoff {
         Self { min, max, failures: 0, fresh_loss: false, random: SplitMix64::new(seed) }
     }
 
-    /// The pause after one more failure; `fixed` takes the place of the back-off. One that would not be healed by asking
+    /// The pause after one more failure; `fixed`, and a little for the spread, takes the place of the back-off. One that would not be healed by asking
     /// again is not `hopeful`.
     pub(super) fn next_pause(&mut self, fixed: Option<Duration>, hopeful: bool) -> Duration {
         if let Some(fixed) = fixed {
-            return fixed.max(FIXED_PAUSE_MIN);
+            return fixed.max(FIXED_PAUSE_MIN) + self.spread();
         }
         if std::mem::take(&mut self.fresh_loss) {
-            return Duration::from_millis(self.random.below(SPREAD.as_millis() as u64 + 1));
+            return self.spread();
         }
         let max = if hopeful { self.max } else { HOPELESS_PAUSE_MAX };
         let exponential = self.min.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX)).min(max);
@@ -58,6 +58,10 @@ impl Backoff {
         self.fresh_loss = true;
     }
 
+    fn spread(&mut self) -> Duration {
+        Duration::from_millis(self.random.below(SPREAD.as_millis() as u64 + 1))
+    }
+
     /// 80 to 120 %: cameras that went away together do not come back in step.
     fn jittered(&mut self, pause: Duration) -> Duration {
         let per_mille = 800 + self.random.below(401) as u32;
@@ -74,7 +78,7 @@ const LEISURELY_PAUSE_MAX: Duration = Duration::from_secs(30);
 const HOPELESS_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// An operator's pause of nothing would ask a camera without end.
 const FIXED_PAUSE_MIN: Duration = Duration::from_millis(500);
-/// Over so long are the first attempts spread after a loss.
+/// Over so long are the first attempts spread after a loss, and all where an operator says how long to wait.
 const SPREAD: Duration = Duration::from_millis(500);
 /// 2^5 times the shortest pause is above the longest.
 const DOUBLINGS_MAX: u32 = 5;
@@ -126,11 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_interval_takes_its_place() {
+    fn the_operators_interval_takes_its_place_and_is_spread() {
         let mut backoff = Backoff::urgent(1);
-        for _ in 0..3 {
-            assert_eq!(backoff.next_pause(Some(Duration::from_secs(7)), true), Duration::from_secs(7));
-        }
-        assert_eq!(backoff.next_pause(Some(Duration::ZERO), true), FIXED_PAUSE_MIN);
+        let mut pauses = |fixed| [(); 100].map(|()| backoff.next_pause(Some(fixed), true));
+        let interval = Duration::from_secs(7);
+        let seven = pauses(interval);
+        assert!(seven.iter().all(|pause| (interval..=interval + SPREAD).contains(pause)), "{seven:?}");
+        assert!(seven.iter().max() > seven.iter().min().map(|least| *least + SPREAD / 2).as_ref());
+        assert!(pauses(Duration::ZERO).iter().all(|pause| *pause >= FIXED_PAUSE_MIN));
     }
 }

@@ -40,7 +40,8 @@ pub struct Input {
 pub struct SourceConfig {
     /// At least one, sorted by priority.
     pub inputs: Vec<Input>,
-    /// The operator's `restart_interval_secs`: the pause before every new attempt, in place of the back-off.
+    /// The operator's `restart_interval_secs`: the pause before every new attempt, in place of the back-off; up to
+    /// half a second is added, so that cameras that went together do not come in step.
     pub restart_interval: Option<Duration>,
     /// How long a TCP connect may take.
     pub connect_timeout: Duration,

@@ -13,6 +13,7 @@ use lanecast_relay::stream::{Stream, StreamSettings};
 
 use super::egress::{restamped, send_sealed, send_stitched};
 use super::inputs::Demand;
+use super::journal::{Journal, Loudness};
 use super::recording::unix_ms;
 use super::slate::Outage;
 use super::{Gate, Shard, StreamSlot};
@@ -56,6 +57,7 @@ impl Shard {
                 slate: SlateStatus::Off,
             },
             announced: None,
+            journal: Journal::default(),
             viewers: Vec::new(),
             touched: false,
             removed: false,
@@ -214,10 +216,7 @@ impl Shard {
         }
         let state_changed = slot.announced.as_ref().map(|status| status.state) != Some(slot.status.state);
         slot.announced = Some(slot.status.clone());
-        if state_changed {
-            let reason = slot.status.reason.as_deref().unwrap_or("");
-            tracing::info!(stream = %slot.config.name, state = ?slot.status.state, reason, "stream");
-        }
+        slot.log_status(now, state_changed);
         if !slot.removed {
             self.unsent_events
                 .push_back(Event::StreamChanged { stream: slot.id, status: slot.status.clone() });
@@ -390,6 +389,21 @@ impl Shard {
         }
         let wants = slot.stream.poll_timeout();
         timers.set(TimerKey::Stream(index), &mut slot.stream_timer, wants);
+    }
+}
+
+impl StreamSlot {
+    fn log_status(&mut self, now: Instant, state_changed: bool) {
+        let (stream, state) = (&self.config.name, self.status.state);
+        let reason = self.status.reason.as_deref().unwrap_or("");
+        match self.journal.note(now, &self.status) {
+            Loudness::Info => tracing::info!(%stream, ?state, reason, "stream"),
+            Loudness::LastInfo => {
+                tracing::info!(%stream, ?state, reason, "stream, which changes often: for a minute it is logged at debug");
+            }
+            Loudness::Debug if state_changed => tracing::debug!(%stream, ?state, reason, "stream"),
+            Loudness::Debug => {}
+        }
     }
 }
 
