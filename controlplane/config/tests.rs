@@ -200,3 +200,52 @@ fn the_catalogue_is_rebuilt_with_the_servers_settings() {
         assert!(matches!(load(arguments, &[]), Err(ConfigError::CommandLine(_))), "{arguments:?}");
     }
 }
+
+#[test]
+fn sources_may_be_anywhere_but_no_files_unless_told_otherwise() {
+    let config = load(&[], &[]).unwrap();
+    assert_eq!(config.source.reach, Reach::default());
+    let second = Duration::from_secs(1);
+    assert_eq!((config.source.return_after, config.source.on_demand_idle), (10 * second, 10 * second));
+    assert_eq!(config.source.bits_per_second_max, 200_000_000);
+    assert_eq!((config.data_plane.slate_after, config.data_plane.foreign_inputs_max), (Some(2 * second), 64));
+}
+
+#[test]
+fn sources_have_their_names_in_all_layers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lanecast.toml");
+    let file = "[source]\ndeny_networks = [\"169.254.0.0/16\", \"::ffff:10.1.2.3/104\", \"fd00::/8\", \"::1\"]\n\
+        slate_after_seconds = \"off\"\nmax_bits_per_second = 0\n";
+    std::fs::write(&path, file).unwrap();
+    let arguments = ["--config", path.to_str().unwrap(), "--source-file-folders=/video, /mnt/nas/clips"];
+    let environment =
+        [("LANECAST_SOURCE_FFMPEG_INPUTS_MAX", "3"), ("LANECAST_SOURCE_RETURN_AFTER_SECONDS", "0")];
+    let config = load(&arguments, &environment).unwrap();
+    let denied: Vec<String> = config.source.reach.denied.iter().map(ToString::to_string).collect();
+    assert_eq!(denied, ["169.254.0.0/16", "10.0.0.0/8", "fd00::/8", "::1/128"]);
+    assert_eq!(config.source.reach.folders, [Path::new("/video"), Path::new("/mnt/nas/clips")]);
+    assert_eq!((config.source.bits_per_second_max, config.source.return_after), (u64::MAX, Duration::ZERO));
+    assert_eq!((config.data_plane.slate_after, config.data_plane.foreign_inputs_max), (None, 3));
+}
+
+#[test]
+fn a_bad_setting_of_sources_is_named() {
+    for (flag, bad) in [
+        ("--source-deny-networks", "10.0.0.0/33"),
+        ("--source-deny-networks", "10.0.0.0/8,example.org"),
+        ("--source-deny-networks", "10.0.0"),
+        ("--source-file-folders", "video"),
+        ("--source-file-folders", "/video,../etc"),
+        ("--source-return-after-seconds", "-1"),
+        ("--source-slate-after-seconds", "never"),
+        ("--source-on-demand-idle-seconds", "0"),
+        ("--source-max-bits-per-second", "200M"),
+        ("--source-ffmpeg-inputs-max", "5000"),
+    ] {
+        assert!(
+            refusal(&[&format!("{flag}={bad}")], &[]).starts_with(&format!("{flag}: {bad:?}")),
+            "{flag} {bad}"
+        );
+    }
+}

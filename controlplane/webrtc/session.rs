@@ -11,7 +11,7 @@ use lanecast_webrtc::negotiation::{
 };
 use lanecast_webrtc::peer::{MediaConfig, PeerConfig, RtxConfig};
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::identity::{Identity, random_credentials};
@@ -171,24 +171,27 @@ impl ControlPlane {
     /// that of a camera that has not been up yet.
     async fn wake(&self, id: StreamId, stream: &mut Stream) -> Result<(), ApiError> {
         let deadline = Instant::now() + WAKE_TIMEOUT;
-        // Nobody may be there to keep it connected for longer than its idle time, so it is asked again meanwhile.
-        let mut asking = interval(self.source_settings().on_demand_idle / 2);
         let changed = stream.changed.clone();
         let mut stopping = self.stopping();
+        // Nobody may be there to keep it connected for longer than its idle time, so it is asked again meanwhile.
+        let pause = self.source_settings().on_demand_idle / 2;
+        let mut ask_at = Instant::now();
         loop {
             let mut next_change = pin!(changed.notified());
             // Before a look at the stream, so that no change is missed in between.
             next_change.as_mut().enable();
             *stream = self.registry().stream(id).cloned().ok_or_else(|| removed(id))?;
-            let is_described = stream.status.codec.is_some();
+            if Instant::now() >= ask_at {
+                let command = Command::Demand { stream: id };
+                self.shard(stream.shard)?.deliver(command).await.map_err(|_| Unanswered)?;
+                ask_at = Instant::now() + pause;
+            }
+            if stream.status.codec.is_some() || is_settled(stream) {
+                return Ok(());
+            }
             tokio::select! {
-                biased;
-                _ = asking.tick() => {
-                    let command = Command::Demand { stream: id };
-                    self.shard(stream.shard)?.deliver(command).await.map_err(|_| Unanswered)?;
-                }
-                () = std::future::ready(()), if is_described || is_settled(stream) => return Ok(()),
                 () = next_change => {}
+                () = sleep_until(ask_at) => {}
                 () = told_to_stop(&mut stopping) => return Err(ApiError::busy("the server is stopping")),
                 () = sleep_until(deadline) => return Ok(()),
             }

@@ -174,7 +174,7 @@ async fn a_refused_url_is_not_repeated() {
     for url in [
         "rtsp://admin:s3cret@",
         "rtsp://admin:s3cret@cam:0/",
-        "http://admin:s3cret@cam/",
+        "ftp://admin:s3cret@cam/",
         "rtsp://admin:s3cret#@cam/",
     ] {
         let answer = server.post("/streams", json!({"source_id": 7, "rtsp_url": url})).await;
