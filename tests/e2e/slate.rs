@@ -13,7 +13,7 @@ use crate::harness::{
 const SLATE_AFTER: Duration = Duration::from_secs(1);
 /// What a busy machine may take on top, the slate's making among it.
 const BUSY: Duration = Duration::from_secs(8);
-/// More than this a second is no slate's pace.
+/// More pictures than this a second are no slate's.
 const SLATE_PACE: usize = 8;
 
 #[test]
@@ -49,15 +49,18 @@ fn viewers_see_the_slate_and_the_cameras_return(name: &str, codec: Codec) {
     assert_eq!((&stream["width"], &stream["height"]), (&json!(640), &json!(360)), "{stream}");
     assert_eq!(server.rest.metric("lanecast_stream_slate_shown"), 1.0);
     let mid_outage = joins_the_slate(&server, codec, (640, 360), &format!("slate-{name}"));
-    packets.extend(by_websocket.rtp(30));
-    // Nobody who watches sees more of it than a still picture needs.
-    let units = access_units(&packets, codec);
-    let slow = units.iter().rev().take(SLATE_PACE).map(|unit| unit.at);
-    assert!(slow.clone().max().expect("units") - slow.min().expect("units") > SLATE_AFTER / 2, "{units:?}");
+    // Nobody who watches gets more of it than a still picture needs.
+    packets.extend(by_websocket.rtp_until("a few pictures a second", |packets| {
+        let units = access_units(packets, codec);
+        let newest = &units[units.len().saturating_sub(SLATE_PACE)..];
+        newest.len() == SLATE_PACE && newest[SLATE_PACE - 1].at - newest[0].at > Duration::from_secs(1)
+    }));
 
     let _camera = camera.restart();
-    let stream = server.rest.active(PATH_ID);
-    assert_eq!(stream["slate"], json!({ "state": "off", "since": null, "reason": null }), "{stream}");
+    let gone = json!({ "state": "off", "since": null, "reason": null });
+    server.rest.stream_when(PATH_ID, "without a slate", |stream| {
+        stream["state"] == "Active" && stream["slate"] == gone
+    });
     packets.extend(by_websocket.rtp(100));
 
     let away = assert_seamless(&packets, codec);
@@ -202,8 +205,9 @@ fn a_slate_that_cannot_be_made_says_which_package_is_missing_and_nothing_else_su
     let watched = others.rtp_until("the other stream goes on", |rtp| stamps_of_packets(rtp).len() > 60);
     assert_continuous(&watched);
     let _camera = camera.restart();
-    let stream = server.rest.active("7");
-    assert_eq!((&stream["slate"]["state"], &stream["state_reason"]), (&json!("off"), &Value::Null), "{stream}");
+    server.rest.stream_when("7", "well again", |stream| {
+        stream["state"] == "Active" && stream["slate"]["state"] == "off" && stream["state_reason"].is_null()
+    });
     packets.extend(viewer.rtp(60));
     assert_continuous(&packets);
     assert_eq!(server.rest.metric("lanecast_stream_slate_access_units_total"), 0.0);
@@ -233,7 +237,7 @@ fn joins_the_slate(server: &Server, codec: Codec, size: (u32, u32), name: &str) 
     eprintln!("{name}: who joins has its first picture after {:?}", units[0].at - joined);
     assert!(units[0].at - joined < BUSY / 2, "at once: {:?}", units[0].at - joined);
     assert!(units[0].is_random_access(codec), "{:?}", units[0]);
-    let decoder = Decoder::start(&with_media_port(&sdp, free_udp_port()), 10);
+    let decoder = Decoder::start_slow(&with_media_port(&sdp, free_udp_port()), 10);
     let decoder = decoder.showing_words().keep_picture(name);
     decoder.feed(&packets);
     let decoded = decoder.finish();

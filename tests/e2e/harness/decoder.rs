@@ -32,16 +32,25 @@ pub struct Decoded {
 impl Decoder {
     /// For as many pictures as come, until [`Decoder::stop`].
     pub fn endless(sdp: &str) -> Self {
-        Self::start(sdp, usize::MAX >> 1)
+        Self::start(sdp, 1_000_000_000)
     }
 
     /// Starts ffmpeg on `sdp` for `frames` pictures and returns when it listens on the description's port. Pictures of
     /// another size than the first are scaled to it.
     pub fn start(sdp: &str, frames: usize) -> Self {
+        Self::start_with(sdp, frames, &[])
+    }
+
+    /// Of few pictures a second: ffmpeg does not wait for twenty of them to know their rate.
+    pub fn start_slow(sdp: &str, frames: usize) -> Self {
+        Self::start_with(sdp, frames, &["-fpsprobesize", "0"])
+    }
+
+    fn start_with(sdp: &str, frames: usize, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = media_port(sdp);
         std::fs::write(directory.path().join("session.sdp"), sdp).expect("a file");
-        let mut process = Process::start("ffmpeg", &mut command(directory.path(), frames));
+        let mut process = Process::start("ffmpeg", &mut command(directory.path(), frames, options));
         until("ffmpeg's listening", || {
             if let Some(status) = process.wait(std::time::Duration::ZERO) {
                 panic!("ffmpeg ended ({status}): {}\n{sdp}", process.output());
@@ -166,12 +175,12 @@ fn media_port(sdp: &str) -> u16 {
     line.split(' ').next().expect("a port").parse().expect("a port")
 }
 
-fn command(directory: &Path, frames: usize) -> Command {
+fn command(directory: &Path, frames: usize, options: &[&str]) -> Command {
     let frames = frames.to_string();
     let mut command = Command::new("ffmpeg");
     command.current_dir(directory).args(["-hide_banner", "-nostats", "-loglevel", "warning"]);
     // A large socket buffer: on a busy machine ffmpeg may be kept waiting for longer than its own would last.
-    command.args(["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "4000000", "-i", "session.sdp"]);
+    command.args(options).args(["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "4000000", "-i", "session.sdp"]);
     // Every picture as it is decoded, on the stream's own clock: none dropped or doubled to fit a rate.
     let each = ["-frames:v", &frames, "-fps_mode", "passthrough", "-enc_time_base", "-1"];
     command.args(each).args(["-flush_packets", "1", "-f", "framemd5", "frames.md5"]);
