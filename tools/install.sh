@@ -1,9 +1,18 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Sourced by run.sh and test.sh: says what it does, installs what is missing, is silent about what is there.
 
 say() { printf '== %s\n' "$*"; }
 
 fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# What building takes. SQLite and liburing are built from source, the build script of glommio calls git; then the headers
+# of FFmpeg, which libclang reads, and of GStreamer.
+BUILD_PACKAGES=(ca-certificates pkg-config gcc make libc6-dev git
+    libavcodec-dev libavformat-dev libavutil-dev libclang-dev
+    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev)
+
+# What the server makes the offline picture with: rsvgdec, x264enc, x265enc.
+SLATE_PACKAGES=(gstreamer1.0-plugins-base gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly)
 
 # Debian packages: those given that are not installed, in one go.
 need_packages() {
@@ -18,6 +27,9 @@ need_packages() {
         command -v sudo >/dev/null || fail "needs ${missing[*]}: run it as root, or install sudo"
         as_root=(sudo)
     fi
+    # A package that brings a service starts it: nobody asked for a web server on this machine.
+    local had_nginx=yes
+    [ -x /usr/sbin/nginx ] || had_nginx=no
     say "installing ${missing[*]}"
     local log
     log=$(mktemp)
@@ -28,6 +40,9 @@ need_packages() {
         fail "the packages could not be installed"
     fi
     rm -f "$log"
+    if [ "$had_nginx" = no ] && [ -x /usr/sbin/nginx ] && [ -d /run/systemd/system ]; then
+        "${as_root[@]}" systemctl disable --quiet --now nginx || true
+    fi
 }
 
 # The Rust toolchain is not ours to install: it must be there.

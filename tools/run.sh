@@ -6,8 +6,7 @@ cd "$(dirname "$0")/.."
 . tools/install.sh
 
 need_rust
-# SQLite and liburing are built from source; the build script of glommio calls git.
-need_packages ca-certificates pkg-config gcc make libc6-dev git
+need_packages "${BUILD_PACKAGES[@]}" "${SLATE_PACKAGES[@]}"
 
 say "building (some minutes the first time)"
 cargo build --release --locked --quiet --bin lanecast

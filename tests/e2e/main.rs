@@ -21,6 +21,7 @@ mod foreign_inputs;
 mod foreign_inputs_refused;
 mod join;
 mod on_demand;
+#[cfg(feature = "gstreamer")]
 mod outage_browser;
 mod pictures;
 mod program;
@@ -35,6 +36,7 @@ mod rewind_browser;
 mod rewind_webrtc;
 mod rtsps;
 mod servers;
+#[cfg(feature = "gstreamer")]
 mod slate;
 mod slow_viewers;
 mod storm;

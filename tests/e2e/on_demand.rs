@@ -141,6 +141,7 @@ fn an_offer_that_comes_to_nothing_wakes_the_camera_for_no_longer_than_the_idle_t
 }
 
 #[test]
+#[cfg_attr(not(feature = "gstreamer"), ignore = "shows the slate, and this was built without GStreamer")]
 fn a_dead_camera_is_told_of_and_its_viewer_sees_the_slate() {
     let server = server();
     let nobody = Camera::start("").kill();
@@ -165,6 +166,7 @@ fn a_dead_camera_is_told_of_and_its_viewer_sees_the_slate() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "gstreamer"), ignore = "shows the slate, and this was built without GStreamer")]
 fn the_slate_of_a_stream_that_nobody_watches_ends_with_its_idle_time() {
     let server = server();
     let nobody = Camera::start("").kill();

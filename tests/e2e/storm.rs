@@ -86,6 +86,7 @@ fn cameras_lost_together_are_not_asked_again_in_step() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "gstreamer"), ignore = "shows the slate, and this was built without GStreamer")]
 fn cameras_that_flap_by_the_hour_leave_nothing_behind() {
     let server = Server::start_with(&[
         "--source-connect-timeout-seconds=1",
@@ -140,6 +141,7 @@ fn cameras_that_flap_by_the_hour_leave_nothing_behind() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "gstreamer"), ignore = "shows the slate, and this was built without GStreamer")]
 fn a_wall_of_lost_cameras_costs_little_memory_for_each() {
     let server = Server::start_with(&["--source-slate-after-seconds=1"]);
     let count = (cameras() / 4).max(10);
