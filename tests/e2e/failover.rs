@@ -171,7 +171,8 @@ fn a_recording_goes_on_over_a_failover_with_pictures_of_both() {
 
 fn server() -> Server {
     let (silence, return_after) = (SILENCE.as_secs().to_string(), RETURN_AFTER.as_secs().to_string());
-    let times = ["--source-silence-timeout-seconds", &silence, "--source-return-after-seconds", &return_after];
+    let times =
+        ["--source-silence-timeout-seconds", &silence, "--source-return-after-seconds", &return_after];
     // The slate has its own tests.
     Server::start_with(&[&times[..], &["--source-slate-after-seconds", "off"]].concat())
 }
@@ -204,8 +205,12 @@ fn stamps(packets: &[Packet]) -> Vec<Stamp> {
 
 /// From the last picture of a camera that had sent many to the first of another.
 fn packets_of_return(packets: &[Packet]) -> Duration {
-    let of: Vec<(Instant, u64)> =
-        packets.iter().flat_map(|packet| stamps(std::slice::from_ref(packet)).into_iter().map(|stamp| (packet.at, stamp.number))).collect();
+    let of: Vec<(Instant, u64)> = packets
+        .iter()
+        .flat_map(|packet| {
+            stamps(std::slice::from_ref(packet)).into_iter().map(|stamp| (packet.at, stamp.number))
+        })
+        .collect();
     let last = of.windows(2).rev().find(|pair| pair[1].1 < pair[0].1).expect("another camera's pictures");
     last[1].0 - last[0].0
 }

@@ -68,7 +68,11 @@ fn chromium_and_ffmpeg_play_on_through_an_outage_a_failover_and_the_return() {
     page.picture("outage-5-second").assert_is_test_picture();
 
     let longest = seen.longest_wait(&page);
-    eprintln!("{} pictures in Chromium, {} in ffmpeg; {longest:?} at most from one to the next", seen.decoded, ffmpeg.decoder.decoded());
+    eprintln!(
+        "{} pictures in Chromium, {} in ffmpeg; {longest:?} at most from one to the next",
+        seen.decoded,
+        ffmpeg.decoder.decoded()
+    );
     assert!(longest < BUSY, "frozen for {longest:?}");
     ffmpeg.decoder.keep_picture("outage-ffmpeg").stop();
     assert_eq!(server.rest.stream(PATH_ID)["webrtc_sessions"], json!([seen.session]));
@@ -160,9 +164,14 @@ impl Seen {
     fn goes_on(&mut self, page: &PlayerPage, ffmpeg: &Ffmpeg, what: &str, size: (u64, u64)) {
         let view = page.when(&format!("decoding at {size:?}, {what}"), |view| {
             let stats = &view["stats"];
-            decoded(view) > self.decoded + 10 && (&stats["width"], &stats["height"]) == (&json!(size.0), &json!(size.1))
+            decoded(view) > self.decoded + 10
+                && (&stats["width"], &stats["height"]) == (&json!(size.0), &json!(size.1))
         });
-        assert_eq!((&view["sessionId"], &view["stats"]["ssrc"]), (&self.session, &self.ssrc), "{what}: {view}");
+        assert_eq!(
+            (&view["sessionId"], &view["stats"]["ssrc"]),
+            (&self.session, &self.ssrc),
+            "{what}: {view}"
+        );
         assert_eq!(
             (&view["attempts"], &view["stats"]["packetsLost"], &view["state"]),
             (&json!(1), &json!(0), &json!("playing")),

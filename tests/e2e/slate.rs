@@ -140,7 +140,8 @@ fn a_viewer_in_the_past_does_not_see_the_slate_until_it_is_live_again() {
 
     assert_eq!(live_again.len(), 2, "{live_again:?}");
     let past = &checked.stamps[seen..];
-    let from = past.iter().position(|stamp| (stamp.unix_ms - asked).abs() < 1500).expect("what was asked for");
+    let from =
+        past.iter().position(|stamp| (stamp.unix_ms - asked).abs() < 1500).expect("what was asked for");
     let past = &past[from..];
     for pair in past.windows(2) {
         assert_eq!(pair[1].number, pair[0].number + 1, "every recorded picture: {pair:?}");
@@ -197,7 +198,8 @@ fn a_slate_that_cannot_be_made_says_which_package_is_missing_and_nothing_else_su
     let mut packets = viewer.rtp(30);
     let camera = camera.kill();
 
-    let stream = server.rest.stream_when("7", "without a slate", |stream| stream["slate"]["state"] == "failed");
+    let stream =
+        server.rest.stream_when("7", "without a slate", |stream| stream["slate"]["state"] == "failed");
 
     let reason = stream["slate"]["reason"].as_str().expect("words");
     assert!(reason.contains("missing, install gstreamer1.0-"), "{reason}");

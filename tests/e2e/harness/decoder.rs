@@ -180,7 +180,14 @@ fn command(directory: &Path, frames: usize, options: &[&str]) -> Command {
     let mut command = Command::new("ffmpeg");
     command.current_dir(directory).args(["-hide_banner", "-nostats", "-loglevel", "warning"]);
     // A large socket buffer: on a busy machine ffmpeg may be kept waiting for longer than its own would last.
-    command.args(options).args(["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "4000000", "-i", "session.sdp"]);
+    command.args(options).args([
+        "-protocol_whitelist",
+        "file,udp,rtp",
+        "-buffer_size",
+        "4000000",
+        "-i",
+        "session.sdp",
+    ]);
     // Every picture as it is decoded, on the stream's own clock: none dropped or doubled to fit a rate.
     let each = ["-frames:v", &frames, "-fps_mode", "passthrough", "-enc_time_base", "-1"];
     command.args(each).args(["-flush_packets", "1", "-f", "framemd5", "frames.md5"]);
