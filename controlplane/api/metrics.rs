@@ -306,7 +306,18 @@ mod tests {
         let source_id = SourceId::Text("front \"door\" \\1".into());
         let id = registry.insert(source_id, definition("rtsp://cam/?token=abcd"), true).unwrap();
         let recorder = RecorderStatistics { bytes_written: 5000, dropped_gops: 2, ..Default::default() };
-        let counters = StreamStatistics { packets_sent: 12, viewers: 3, recorder, ..Default::default() };
+        let counters = StreamStatistics {
+            packets_sent: 12,
+            viewers: 3,
+            failovers: 4,
+            slate_access_units: 50,
+            on_demand_start_ms: Some(250),
+            recorder,
+            ..Default::default()
+        };
+        let mut status = registry.stream(id).unwrap().status.clone();
+        (status.active_input, status.slate) = (Some(0), SlateStatus::Shown { since_unix_ms: 1 });
+        registry.set_status(id, status);
         let gone = (StreamId(99), StreamStatistics::default());
         let shard = ShardStatistics {
             cpu_us: 1_500_000,
@@ -333,6 +344,11 @@ mod tests {
             "lanecast_shard_cpu_seconds_total{shard=\"0\"} 1.5",
             "lanecast_shard_gso{shard=\"0\"} 1",
             "lanecast_stream_packets_sent_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 12",
+            "lanecast_stream_failovers_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 4",
+            "lanecast_stream_slate_access_units_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 50",
+            "lanecast_stream_on_demand_start_seconds{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 0.25",
+            "lanecast_stream_active_input{source_id=\"front \\\"door\\\" \\\\1\",label=\"main\"} 1",
+            "lanecast_stream_slate_shown{source_id=\"front \\\"door\\\" \\\\1\"} 1",
             "lanecast_recorder_bytes_written_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 5000",
             "lanecast_recorder_dropped_gops_total{source_id=\"front \\\"door\\\" \\\\1\",shard=\"0\"} 2",
             "lanecast_stream_recording_state{source_id=\"front \\\"door\\\" \\\\1\",state=\"off\"} 1",
