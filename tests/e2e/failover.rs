@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::harness::{
-    AccessUnit, Camera, Codec, Decoder, GstServer, Packet, Server, Stamp, Udp, Viewer, access_units,
-    assert_continuous, assert_on_time, assert_plays, free_udp_port, stamps_of_packets, with_media_port,
+    AccessUnit, Camera, Codec, Decoder, GstServer, Packet, RecordedFile, Server, Stamp, Udp, Viewer,
+    access_units, assert_continuous, assert_on_time, assert_plays, free_udp_port, stamps_of_packets, until,
+    with_media_port,
 };
 
 /// Short times, so that a test is.
@@ -122,6 +125,7 @@ fn a_first_camera_that_comes_and_goes_does_not_interrupt_the_second() {
     let (first, second) = (Camera::start("--drop-every 1"), Camera::start("--stamp --gop-seconds 1"));
     server.rest.create_from(7, &[&first.url(), &second.url()], false);
     server.rest.active_by("7", "input 2");
+    server.rest.patch("/streams/7", &json!({ "restart_interval_secs": 1 })).expect(200);
     let viewer = Viewer::websocket(&server, "7");
     let failovers = server.rest.metric("lanecast_stream_failovers_total");
     let reconnects = server.rest.metric("lanecast_stream_reconnects_total");
@@ -134,39 +138,66 @@ fn a_first_camera_that_comes_and_goes_does_not_interrupt_the_second() {
     }
     assert_eq!(server.rest.metric("lanecast_stream_failovers_total"), failovers);
     let tried = server.rest.metric("lanecast_stream_reconnects_total") - reconnects;
-    eprintln!("tried {tried} times meanwhile");
+    assert!(tried >= 1.0, "the first was tried meanwhile: {tried}");
     assert_eq!(server.rest.stream("7")["active_input"]["label"], "input 2");
 }
 
 #[test]
-fn a_recording_goes_on_over_a_failover_with_pictures_of_both() {
-    let server = server();
+fn a_recording_goes_on_over_a_failover_to_another_codec() {
     let (first, second) =
         (Camera::start("--codec h264 --stamp"), Camera::start("--codec h265 --gop-seconds 1 --stamp"));
-    server.rest.create_from(7, &[&first.url(), &second.url()], true);
-    let recording = |stream: &serde_json::Value| stream["recording"]["state"] == "recording";
-    server.rest.stream_when("7", "recording", recording);
-    let viewer = Viewer::websocket(&server, "7");
-    viewer.rtp_until("pictures of the first", |packets| stamps(packets).len() > 60);
+    let (_server, files) = recorded_over_a_failover(&first.url(), &second.url(), || drop(first.kill()));
+    assert_shapes(&files, ["h264,640,360", "hevc,640,360"]);
+    for file in &files {
+        let stamps = file.stamps();
+        assert_eq!(assert_plays(&file.path), stamps.len(), "each picture is a camera's: {file:?}");
+        for pair in stamps.windows(2) {
+            assert_eq!(pair[1].number, pair[0].number + 1, "none is missing in {file:?}: {pair:?}");
+        }
+    }
+}
 
-    let _first = first.kill();
+#[test]
+fn a_recording_goes_on_over_a_failover_to_another_size() {
+    let (first, second) = (GstServer::start("--size 320x240"), Camera::start("--gop-seconds 1"));
+    let (_server, files) = recorded_over_a_failover(&first.url(), &second.url(), || drop(first.kill()));
+    assert_shapes(&files, ["h264,320,240", "h264,640,360"]);
+    for file in &files {
+        assert_eq!(assert_plays(&file.path), file.samples().len(), "each picture is decoded: {file:?}");
+    }
+}
+
+/// What there is of both cameras, when the server has ended in order, and who keeps it.
+fn recorded_over_a_failover(
+    first: &str,
+    second: &str,
+    kill: impl FnOnce(),
+) -> (impl Sized, Vec<RecordedFile>) {
+    let server = server();
+    server.rest.create_from(7, &[first, second], true);
+    let recorded = |pictures: f64| {
+        let written = || server.rest.metric("lanecast_recorder_access_units_total");
+        let before = written();
+        until("pictures in the recording", || (written() > before + pictures).then_some(()));
+    };
+    recorded(50.0);
+    kill();
     server.rest.active_by("7", "input 2");
-    viewer.rtp_until("pictures of the second", |packets| stamps(packets).len() > 150);
+    recorded(60.0);
 
     let server = server.stop();
     let recordings = server.recordings();
     let files = recordings.files(7);
     recordings.assert_agrees("7", &files);
-    let codecs: Vec<String> = files.iter().map(|file| file.codec()).collect();
-    assert!(codecs.contains(&"h264".to_owned()) && codecs.contains(&"hevc".to_owned()), "{codecs:?}");
-    for file in &files {
-        let pictures = assert_plays(&file.path);
-        let stamps = file.stamps();
-        assert_eq!(pictures, stamps.len(), "each picture is a camera's: {file:?}");
-        for pair in stamps.windows(2) {
-            assert_eq!(pair[1].number, pair[0].number + 1, "none is missing in {file:?}: {pair:?}");
-        }
-    }
+    (server, files)
+}
+
+/// Files of these shapes in this order, and each is there.
+#[track_caller]
+fn assert_shapes(files: &[RecordedFile], expected: [&str; 2]) {
+    let mut shapes: Vec<String> = files.iter().map(RecordedFile::shape).collect();
+    shapes.dedup();
+    assert_eq!(shapes, expected, "{files:?}");
 }
 
 fn server() -> Server {

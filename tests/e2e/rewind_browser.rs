@@ -125,7 +125,7 @@ fn what_is_recorded_can_be_seen_while_the_camera_is_gone() {
     when_recorded(&server, Duration::from_secs(12));
     let gone_at = now();
     let _camera = camera.kill();
-    page.when("stalled", |view| view["state"] == "stalled");
+    server.rest.stream_when("7", "not Active", |stream| stream["state"] != "Active");
 
     let asked = page.go_to(gone_at - Duration::from_secs(10));
     page.clock_when("what was asked for", |reading| asked.is_at(reading));

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    AccessUnit, Camera, Checker, Codec, Decoder, GstServer, Packet, Server, Udp, Viewer, WhepViewer,
-    access_units, assert_continuous, assert_on_time, assert_plays, free_udp_port, now_unix_ms,
-    stamps_of_packets, until, with_media_port,
+    AccessUnit, Camera, Checker, Codec, Decoder, Packet, Server, Udp, Viewer, WhepViewer, access_units,
+    assert_continuous, assert_on_time, assert_plays, free_udp_port, now_unix_ms, stamps_of_packets, until,
+    with_media_port,
 };
 
 const SLATE_AFTER: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ fn h265_viewers_see_the_slate_and_the_cameras_return_without_a_seam() {
 
 fn viewers_see_the_slate_and_the_cameras_return(name: &str, codec: Codec) {
     let server = server();
-    let camera = GstServer::start(&format!("--codec {name} --size 640x360"));
+    let camera = Camera::start(&format!("--codec {name} --gop-seconds 1"));
     server.rest.create("front door", &camera.url());
     server.rest.active(PATH_ID);
     let by_websocket = Viewer::websocket(&server, PATH_ID);
@@ -38,7 +38,8 @@ fn viewers_see_the_slate_and_the_cameras_return(name: &str, codec: Codec) {
     let decoder = Decoder::endless(&with_media_port(&by_udp.sdp(), port));
     udp.forward(decoder.address());
     by_udp.punch(&udp, udp.port());
-    udp.rtp_at_least(60);
+    // What ffmpeg learns of a stream in its first second is not to hold an outage.
+    until("pictures in ffmpeg", || (decoder.decoded() > 10).then_some(()));
     let mut packets = by_websocket.rtp(60);
 
     let killed_at = now_unix_ms();

@@ -133,10 +133,17 @@ impl RecordedFile {
         packets.iter().map(Sample::read).collect()
     }
 
-    /// What it is, as `ffprobe` calls it.
-    pub fn codec(&self) -> String {
+    /// Codec, width and height with commas between, as `ffprobe` tells them.
+    pub fn shape(&self) -> String {
         let mut command = Command::new("ffprobe");
-        command.args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=codec_name"]);
+        command.args([
+            "-v",
+            "error",
+            "-select_streams",
+            "v:0",
+            "-show_entries",
+            "stream=codec_name,width,height",
+        ]);
         let output = command.args(["-of", "csv=p=0"]).arg(&self.path).output().expect("ffprobe runs");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
