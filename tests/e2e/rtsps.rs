@@ -318,3 +318,23 @@ fn a_camera_that_closes_in_tls_is_heard() {
     let reason = reason_by(&impostor, signed.authority());
     assert!(reason.contains("closed the connection"), "{reason}");
 }
+
+#[test]
+fn a_redirect_to_rtsps_from_an_input_that_says_nothing_of_trust_is_told() {
+    let signed = Signed::for_name("127.0.0.1");
+    let target = Impostor::behind_tls(&signed, |mut tls| swallow(&mut tls)).url();
+    let redirecting = Impostor::start(move |mut socket| {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = socket.read(&mut bytes) {
+            let request = String::from_utf8_lossy(&bytes[..count]);
+            let number = request.lines().find_map(|line| line.strip_prefix("CSeq:")).unwrap_or("1").trim();
+            let answer = format!("RTSP/1.0 302 Found\r\nCSeq: {number}\r\nLocation: {target}\r\n\r\n");
+            // It may have gone there already.
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    let server = server();
+    server.rest.create(7, &redirecting.url().replace("rtsps:", "rtsp:"));
+    let reason = server.rest.error_reason("7");
+    assert!(reason.contains("a redirect to RTSPS"), "{reason}");
+}
