@@ -1,5 +1,6 @@
 //! What the control plane tells a shard.
 
+use std::fmt;
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub type SessionId = Uuid;
 /// Where the answer to a command goes. The shard always answers.
 pub type Reply<T> = oneshot::Sender<T>;
 
-/// A stream as the operator wants it.
-#[derive(Clone, Debug)]
+/// A stream as the operator wants it. Its `Debug` shows no URL: one for a worker holds credentials.
+#[derive(Clone)]
 pub struct StreamConfig {
     /// The camera.
     pub source: SourceConfig,
@@ -43,6 +44,15 @@ pub struct StreamConfig {
     pub tls: Vec<Option<Arc<rustls::ClientConfig>>>,
     /// What a worker is to open for each input that is foreign: the URL with its credentials.
     pub foreign: Vec<Option<Url>>,
+}
+
+impl fmt::Debug for StreamConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamConfig")
+            .field("name", &self.name)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A segment of a stream's recordings, found in the catalogue.

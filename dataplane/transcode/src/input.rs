@@ -20,6 +20,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use lanecast_protocol::codec::{Codec, Nal, ParameterSets};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use url::Url;
 
 use watch::Watch;
@@ -99,6 +101,8 @@ pub struct Inputs {
     open: Arc<AtomicUsize>,
     /// Of all that were ever opened: the next thread's name.
     opened: Arc<AtomicU64>,
+    /// The processors of whoever made this; a shard, which opens inputs, has one to itself.
+    processors: Option<CpuSet>,
 }
 
 /// An open input: it is interrupted when this is dropped, and nothing is delivered any more.
@@ -110,9 +114,10 @@ pub struct InputHandle {
 }
 
 impl Inputs {
-    /// At most so many at a time.
+    /// At most so many at a time. Their threads run on the processors of the thread that calls this.
     pub fn new(inputs_max: usize) -> Self {
-        Self { inputs_max, open: Arc::default(), opened: Arc::default() }
+        let processors = sched_getaffinity(Pid::from_raw(0)).ok();
+        Self { inputs_max, open: Arc::default(), opened: Arc::default(), processors }
     }
 
     /// How many threads there are: inputs that are open, and dropped ones that are not yet over.
@@ -136,11 +141,16 @@ impl Inputs {
         let watch = Arc::new(Watch::new(config.open_timeout));
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         let watched = Arc::clone(&watch);
+        let processors = self.processors;
         let thread = std::thread::Builder::new()
             .name(format!("input-{number}"))
             .spawn(move || {
                 // Dropped last, so that a slot is free only when nothing of the input is left.
                 let _slot = slot;
+                if let Some(processors) = processors {
+                    // Where that is refused it shares the shard's processor: slower, not wrong.
+                    let _ = sched_setaffinity(Pid::from_raw(0), &processors);
+                }
                 read(config, &watched, deliver);
             })
             .map_err(|error| format!("no thread is to be had for the input: {error}"))?;

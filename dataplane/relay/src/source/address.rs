@@ -48,7 +48,7 @@ pub(super) fn denial(denied: &[IpNet], ip: IpAddr) -> Option<String> {
         ip => ip,
     };
     let network = denied.iter().find(|network| network.contains(&ip) || network.contains(&reached))?;
-    Some(format!("the address {ip} is in {network}, which sources.deny_networks forbids"))
+    Some(format!("the address {ip} is in {network}, which source.deny_networks forbids"))
 }
 
 /// RFC 2326 section 3.2.
@@ -79,7 +79,7 @@ mod tests {
         let denied: Vec<IpNet> =
             ["10.0.0.0/8", "127.0.0.0/8", "::1/128", "fc00::/7"].map(|net| net.parse().unwrap()).into();
         let of = |ip: &str| denial(&denied, ip.parse().unwrap());
-        let sentence = "the address 10.1.2.3 is in 10.0.0.0/8, which sources.deny_networks forbids";
+        let sentence = "the address 10.1.2.3 is in 10.0.0.0/8, which source.deny_networks forbids";
         assert_eq!(of("10.1.2.3").as_deref(), Some(sentence));
         assert_eq!(of("::ffff:10.1.2.3").as_deref(), Some(sentence));
         for ip in ["127.0.0.1", "0.0.0.0", "::ffff:0.0.0.0", "::", "::1", "fd00::1"] {

@@ -413,8 +413,9 @@ impl Attempt {
     /// None of its addresses may be denied, for the worker looks the name up again by itself and takes any. A name that
     /// changes between the two look-ups is not caught: only a firewall does that.
     fn open_resolved(&mut self, turn: &mut Turn<'_>) -> Result<(), Failure> {
-        // `udp` receives at this address, and connects nowhere.
-        let is_anywhere = |ip: std::net::IpAddr| ip.is_unspecified() && self.url.scheme() == "udp";
+        // These receive at this address, and connect nowhere.
+        let receives = matches!(self.url.scheme(), "udp" | "srt");
+        let is_anywhere = |ip: std::net::IpAddr| ip.is_unspecified() && receives;
         let mut addresses = self.addresses.iter().map(SocketAddr::ip).filter(|ip| !is_anywhere(*ip));
         if let Some(reason) = addresses.find_map(|ip| denial(&turn.config.denied, ip)) {
             return Err(reason.into());

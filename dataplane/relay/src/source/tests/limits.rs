@@ -6,7 +6,7 @@ fn denying(urls: &[&str], denied: &[&str]) -> SourceConfig {
     SourceConfig { denied: denied.iter().map(|net| net.parse().unwrap()).collect(), ..config(urls) }
 }
 
-const DENIED: &str = "the address 192.0.2.7 is in 192.0.2.0/24, which sources.deny_networks forbids";
+const DENIED: &str = "the address 192.0.2.7 is in 192.0.2.0/24, which source.deny_networks forbids";
 
 #[test]
 fn no_input_is_in_a_denied_network() {
@@ -31,7 +31,7 @@ fn a_name_is_judged_by_its_addresses() {
     world.kill(A);
     world.names.insert("cam.example".into(), vec!["10.1.2.3"]);
     world.pass(seconds(10));
-    assert_eq!(world.reason(), "the address 10.1.2.3 is in 10.0.0.0/8, which sources.deny_networks forbids");
+    assert_eq!(world.reason(), "the address 10.1.2.3 is in 10.0.0.0/8, which source.deny_networks forbids");
     assert_eq!(world.connects.iter().filter(|(_, to)| to.starts_with("10.")).count(), 0);
 }
 
@@ -57,7 +57,7 @@ fn a_workers_name_is_looked_up_before_it_is_opened() {
 fn a_redirect_does_not_lead_into_a_denied_network() {
     let cameras = [(A, Camera::Redirects("rtsp://10.0.0.9/")), ("10.0.0.9:554", Camera::Plays)];
     let world = World::new(denying(&[URL_A], &["10.0.0.0/8"]), &cameras);
-    assert_eq!(world.reason(), "the address 10.0.0.9 is in 10.0.0.0/8, which sources.deny_networks forbids");
+    assert_eq!(world.reason(), "the address 10.0.0.9 is in 10.0.0.0/8, which source.deny_networks forbids");
     assert_eq!((world.connects.len(), world.connected()), (1, 0));
 }
 
@@ -66,7 +66,7 @@ fn nor_does_a_cameras_transport() {
     let mut config = denying(&[URL_A], &["10.0.0.0/8"]);
     config.inputs[0].transport = TransportPreference::Udp;
     let world = World::new(config, &[(A, Camera::NamesAnotherHost)]);
-    assert_eq!(world.reason(), "the address 10.9.9.9 is in 10.0.0.0/8, which sources.deny_networks forbids");
+    assert_eq!(world.reason(), "the address 10.9.9.9 is in 10.0.0.0/8, which source.deny_networks forbids");
     assert_eq!((world.torn_down(), world.connected()), (1, 0));
 }
 
