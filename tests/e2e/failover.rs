@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::{
-    AccessUnit, Camera, Codec, Decoder, GstServer, Packet, RecordedFile, Server, Stamp, Udp, Viewer,
-    access_units, assert_continuous, assert_on_time, assert_plays, free_udp_port, stamps_of_packets, until,
-    with_media_port,
+    AccessUnit, Camera, Codec, Decoder, GstServer, Packet, RecordedFile, Server, Stamp, StoppedServer, Udp,
+    Viewer, access_units, assert_continuous, assert_on_time, assert_plays, free_udp_port, stamps_of_packets,
+    until, with_media_port,
 };
 
 /// Short times, so that a test is.
@@ -172,7 +172,7 @@ fn recorded_over_a_failover(
     first: &str,
     second: &str,
     kill: impl FnOnce(),
-) -> (impl Sized, Vec<RecordedFile>) {
+) -> (StoppedServer, Vec<RecordedFile>) {
     let server = server();
     server.rest.create_from(7, &[first, second], true);
     let recorded = |pictures: f64| {

@@ -48,7 +48,7 @@ pub use recordings::{RecordedFile, Recordings, Sample, assert_all_play, assert_p
 pub use rest::{Answer, Rest};
 pub use rtp::{AccessUnit, Codec, Packet, access_units, assert_continuous, assert_on_time};
 pub use rtsp_streaming_server::RtspStreamingServer;
-pub use server::Server;
+pub use server::{Server, StoppedServer};
 pub use stamps::{Stamp, now_unix_ms, stamps_of_packets};
 pub use udp::{Udp, free_udp_port};
 pub use usage::{Usage, threads};
