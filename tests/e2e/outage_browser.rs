@@ -26,6 +26,8 @@ fn chromium_and_ffmpeg_play_on_through_an_outage_a_failover_and_the_return() {
     let (first, second) = (GstServer::start("--size 320x240"), GstServer::start("--size 640x360"));
     let second = second.kill();
     server.rest.create_from("wall 7", &[&first.url(), &second.url()], false);
+    // By default a better camera that was away for long is tried twice a minute.
+    server.rest.patch(&format!("/streams/{PATH_ID}"), &json!({ "restart_interval_secs": 1 })).expect(200);
     server.rest.active_by(PATH_ID, "input 1");
     let ffmpeg = Ffmpeg::start(&server);
     let page = PlayerPage::open(&server, &format!("?stream={PATH_ID}&autoplay=1"));
