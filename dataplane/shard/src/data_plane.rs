@@ -28,6 +28,10 @@ const EVENT_QUEUE: usize = 4096;
 const EXECUTOR_IO_MEMORY: usize = 64 << 10;
 /// Depth of glommio's own rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
+/// When glommio takes the processor away from a task: never, for a shard is the only one. At the default of 100 ms an
+/// executor whose thread the kernel had set aside for so long before it ran a task took "preempted" for "nothing to do",
+/// and slept for ever (glommio 0.9.0; glommio/glommio pull request 53 tells it).
+const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings of the data plane.
 #[derive(Clone, Debug)]
@@ -276,6 +280,7 @@ fn run_thread(start: ShardStart, cpu: Option<usize>, ready: &Sender<Result<(), S
             .name(&format!("shard-{index}"))
             .io_memory(EXECUTOR_IO_MEMORY)
             .ring_depth(EXECUTOR_RING_DEPTH)
+            .preempt_timer(EXECUTOR_PREEMPTION)
             .make()
     };
     let executor = match cpu.map(|cpu| builder(Placement::Fixed(cpu))) {
