@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -28,6 +28,9 @@ const EVENT_QUEUE: usize = 4096;
 const EXECUTOR_IO_MEMORY: usize = 64 << 10;
 /// Depth of glommio's own rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
+/// How long inputs may take to let go at the end, looked at this often.
+const INPUTS_LET_GO: Duration = Duration::from_secs(1);
+const INPUTS_POLL: Duration = Duration::from_millis(5);
 /// When glommio takes the processor away from a task: never, for a shard is the only one. At the default of 100 ms an
 /// executor whose thread the kernel had set aside for so long before it ran a task took "preempted" for "nothing to do",
 /// and slept for ever (glommio 0.9.0; glommio/glommio pull request 53 tells it).
@@ -191,6 +194,12 @@ impl DataPlane {
         for thread in self.threads {
             // A shard that panicked has said so on its own thread.
             let _ = thread.join();
+        }
+        // What FFmpeg stands on, libsrt for one, crashes when the process ends while a thread is in it. An input lets go
+        // within a tenth of a second as a rule; one that does not is not waited for.
+        let ends = Instant::now() + INPUTS_LET_GO;
+        while self.inputs.open_count() > 0 && Instant::now() < ends {
+            std::thread::sleep(INPUTS_POLL);
         }
     }
 

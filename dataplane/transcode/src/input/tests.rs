@@ -20,6 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Opened {
     handle: Option<InputHandle>,
     events: Receiver<InputEvent>,
+    inputs: Inputs,
+}
+
+impl Drop for Opened {
+    /// The libraries below FFmpeg do not bear that a process ends while a thread is in them.
+    fn drop(&mut self) {
+        self.handle = None;
+        let until = Instant::now() + PATIENCE / 10;
+        while self.inputs.open_count() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 fn config(url: &str) -> InputConfig {
@@ -41,7 +53,8 @@ fn open_with(inputs: &Inputs, config: InputConfig) -> Opened {
         let _ = sender.send(event);
         Ok(())
     };
-    Opened { handle: Some(inputs.open(config, deliver).expect("opened")), events }
+    let handle = Some(inputs.open(config, deliver).expect("opened"));
+    Opened { handle, events, inputs: inputs.clone() }
 }
 
 impl Opened {

@@ -93,8 +93,9 @@ fn a_receiver_without_room_gets_the_same_again() {
         let _ = sender.send(event);
         Ok(())
     };
-    let handle = Inputs::new(1).open(config(&media.url("a.mp4")), deliver).expect("opened");
-    let opened = Opened { handle: Some(handle), events };
+    let inputs = Inputs::new(1);
+    let handle = inputs.open(config(&media.url("a.mp4")), deliver).expect("opened");
+    let opened = Opened { handle: Some(handle), events, inputs };
     let (codec, sets) = opened.playing();
     assert_eq!(decoded(codec, &sets, &opened.units(PICTURES)), PICTURES);
 }
@@ -117,8 +118,9 @@ fn a_receiver_without_room_for_long_goes_on_at_a_random_access_point() {
         let _ = sender.send(event);
         Ok(())
     };
-    let handle = Inputs::new(1).open(config(&media.url("a.mp4")), deliver).expect("opened");
-    let opened = Opened { handle: Some(handle), events };
+    let inputs = Inputs::new(1);
+    let handle = inputs.open(config(&media.url("a.mp4")), deliver).expect("opened");
+    let opened = Opened { handle: Some(handle), events, inputs };
     let (codec, _) = opened.playing();
     let units = opened.units(8);
     assert!(!is_random_access(codec, &units[2]));
