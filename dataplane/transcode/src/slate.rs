@@ -96,7 +96,7 @@ impl SlateWorker {
         Self {}
     }
 
-    /// Asks for a slate. `reply` is called on the worker's thread, or on this one where the slate is at hand.
+    /// Asks for a slate. It is given at once where it is at hand; else `reply` is called, on the worker's thread.
     ///
     /// Plain slates (no caption) are made before those with one. Who asks for a slate that is being made already gets
     /// the same.
@@ -109,7 +109,7 @@ impl SlateWorker {
         &self,
         request: SlateRequest,
         reply: impl FnOnce(Result<Arc<SlateClip>, SlateError>) + Send + 'static,
-    ) -> Result<(), SlateError> {
+    ) -> Result<Option<Arc<SlateClip>>, SlateError> {
         self.worker.request(request.with_possible_size()?, Box::new(reply))
     }
 
@@ -122,7 +122,7 @@ impl SlateWorker {
         &self,
         _request: SlateRequest,
         _reply: impl FnOnce(Result<Arc<SlateClip>, SlateError>) + Send + 'static,
-    ) -> Result<(), SlateError> {
+    ) -> Result<Option<Arc<SlateClip>>, SlateError> {
         Err(SlateError::NotBuilt)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub(crate) use self::dialogue::ControlUrls;
 pub use self::dialogue::{
     Control, DialogueFaults, Endless, Head, Keepalive, RtpInfo, SessionHeader, Tracks, TransportReply,
+    seconds,
 };
 pub use self::media::MediaFaults;
 

@@ -43,6 +43,6 @@ pub use config::{AuthScheme, CameraConfig, Codec, Codecs, Credentials, Filler, L
 pub use demo::{DemoCamera, start, start_demo};
 pub use faults::{
     ContentBase, Control, DialogueFaults, Endless, Faults, Head, Keepalive, Marker, MediaFaults, RtpInfo,
-    SessionHeader, Tracks, TransportReply,
+    SessionHeader, Tracks, TransportReply, seconds,
 };
 pub use server::serve;

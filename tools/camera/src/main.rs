@@ -10,7 +10,7 @@ use anyhow::ensure;
 use clap::{Args, Parser, ValueEnum};
 use lanecast_camera::{
     AuthScheme, CameraConfig, Codecs, ContentBase, Credentials, DialogueFaults, Faults, Filler, Load, Marker,
-    MediaFaults, Picture, Transports, serve,
+    MediaFaults, Picture, Transports, seconds, serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -329,15 +329,6 @@ fn bits(text: &str) -> Result<u64, String> {
     match digits.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok((number * factor) as u64),
         _ => Err("expected a number, or a number with k or M".to_owned()),
-    }
-}
-
-/// A positive number of seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
-    match Duration::try_from_secs_f64(number) {
-        Ok(duration) if !duration.is_zero() && number < 1e9 => Ok(duration),
-        _ => Err("expected a positive number of seconds".to_owned()),
     }
 }
 

@@ -20,8 +20,8 @@ use crate::timers::TimerKey;
 pub(super) struct Outage {
     /// Pictures are wanted since then: those of before do not count.
     wanted_since: Instant,
-    /// A slate is being made.
-    question: Option<u64>,
+    /// A slate is being made: the number of the question, and until when its answer is waited for.
+    question: Option<(u64, Instant)>,
     /// The slate that is shown has words, or is being given some.
     captioned: bool,
     /// A slate that could not be made is not asked for before then.
@@ -82,15 +82,18 @@ impl Shard {
             slot.outage.captioned = false;
         }
         slot.forget_failure();
+        if slot.removed || slot.stopped {
+            return self.timers.set(TimerKey::Slate(index), &mut slot.slate_timer, None);
+        }
+        if let Some((_, until)) = slot.outage.question {
+            return self.timers.set(TimerKey::Slate(index), &mut slot.slate_timer, Some(until));
+        }
         if slot.stream.is_slate() {
             let plain = !slot.outage.captioned && !slot.viewers.is_empty();
-            if plain && slot.outage.question.is_none() && slot.outage.not_before.is_none_or(|at| now >= at) {
+            if plain && slot.outage.not_before.is_none_or(|at| now >= at) {
                 self.ask_for_slate(now, index, true);
             }
             return;
-        }
-        if slot.removed || slot.stopped || slot.outage.question.is_some() {
-            return self.timers.set(TimerKey::Slate(index), &mut slot.slate_timer, None);
         }
         let due = slot.slate_due(slate_after);
         // While pictures come the timer is not moved by each of them: it looks again when it goes off.
@@ -104,7 +107,11 @@ impl Shard {
         let Some(slate_after) = self.config.slate_after else { return };
         let Some(slot) = self.streams.get_mut(index) else { return };
         self.timers.set(TimerKey::Slate(index), &mut slot.slate_timer, None);
-        if !slot.stream.is_slate() && slot.slate_due(slate_after).is_some_and(|due| now >= due) {
+        slot.outage.question = slot.outage.question.filter(|(_, until)| now < *until);
+        if !slot.stream.is_slate()
+            && slot.outage.question.is_none()
+            && slot.slate_due(slate_after).is_some_and(|due| now >= due)
+        {
             return self.ask_for_slate(now, index, false);
         }
         self.watch_outage(now, index);
@@ -123,7 +130,7 @@ impl Shard {
         });
         *questions += 1;
         let (own, stream, question) = (own.clone(), slot.id, *questions);
-        slot.outage.question = Some(question);
+        slot.outage.question = Some((question, now + ANSWER_PATIENCE));
         let reply = move |result| {
             let mut command = Command::SlateMade { stream, question, result };
             // On the worker's thread, which nobody waits for; a shard that stays full has other troubles.
@@ -135,9 +142,10 @@ impl Shard {
                 std::thread::sleep(REPLY_PAUSE);
             }
         };
-        let asked = slates.request(SlateRequest { codec, width, height, caption }, reply);
-        if let Err(error) = asked {
-            self.slate_failed(now, index, &error);
+        match slates.request(SlateRequest { codec, width, height, caption }, reply) {
+            Ok(Some(clip)) => self.on_slate_made(now, stream, question, Ok(clip)),
+            Ok(None) => self.watch_outage(now, index),
+            Err(error) => self.slate_failed(now, index, &error),
         }
     }
 
@@ -152,7 +160,7 @@ impl Shard {
         let Some(&index) = self.stream_slots.get(&stream) else { return };
         let Some(slate_after) = self.config.slate_after else { return };
         let slot = &mut self.streams[index];
-        if slot.outage.question != Some(question) {
+        if slot.outage.question.is_none_or(|(asked, _)| asked != question) {
             return;
         }
         slot.outage.question = None;
@@ -208,6 +216,8 @@ fn slate_of(clip: &SlateClip) -> Slate {
     }
 }
 
+/// The queue of the worker is minutes long at worst; an answer that it could not deliver is asked for again after this.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(300);
 /// The worker makes some twenty slates a second.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// What failed may have been short of memory.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gstreamer::prelude::*;
 use gstreamer::{Buffer, Caps, ClockTime, Element, ElementFactory, Pipeline, Sample, State};
 use gstreamer_app::{AppSink, AppSrc};
-use lanecast_protocol::codec::{Codec, Nal, NalClass, ParameterSets};
+use lanecast_protocol::codec::{Codec, Nal, NalClass, ParameterSets, split_annex_b};
 
 use super::{SlateClip, SlateError, SlateRequest, drawing};
 
@@ -198,7 +198,7 @@ fn clip(request: &SlateRequest, samples: &[Sample]) -> Result<SlateClip, SlateEr
     for sample in samples {
         let unit = access_unit(sample)?;
         let mut slices = Vec::new();
-        for nal in split(&unit) {
+        for nal in split_annex_b(unit).map(Nal::from_bytes) {
             match nal.class(codec) {
                 NalClass::ParameterSet => drop(parameter_sets.handle_nal(&nal)),
                 NalClass::RandomAccess | NalClass::Picture => slices.push(nal),
@@ -242,19 +242,6 @@ fn access_unit(sample: &Sample) -> Result<Bytes, SlateError> {
     Ok(Bytes::copy_from_slice(&mapped))
 }
 
-/// The NAL units between start codes.
-fn split(unit: &Bytes) -> impl Iterator<Item = Nal> {
-    let mut starts: Vec<usize> = memchr::memmem::find_iter(unit, &START_CODE).collect();
-    starts.push(unit.len());
-    let bounds: Vec<(usize, usize)> =
-        starts.windows(2).map(|pair| (pair[0] + START_CODE.len(), pair[1])).collect();
-    bounds.into_iter().filter_map(|(start, end)| {
-        // A zero before a start code is a part of it, and no NAL unit ends with one.
-        let len = unit[start..end].iter().rposition(|&byte| byte != 0)? + 1;
-        Some(Nal::from_bytes(unit.slice(start..start + len)))
-    })
-}
-
 fn failed(error: gstreamer::glib::BoolError) -> SlateError {
     SlateError::Failed(format!("GStreamer: {error}"))
 }
@@ -263,8 +250,6 @@ fn failed(error: gstreamer::glib::BoolError) -> SlateError {
 fn side(pixels: u32) -> i32 {
     pixels as i32
 }
-
-const START_CODE: [u8; 3] = [0, 0, 1];
 
 /// Pictures of a clip: two seconds, so that a viewer who lost a packet waits no longer than that for a whole picture.
 const PICTURES: u32 = 10;

@@ -5,7 +5,11 @@ use super::*;
 fn ask(worker: &SlateWorker, width: u32, height: u32) -> Receiver<Result<Arc<SlateClip>, SlateError>> {
     let (reply_tx, reply) = bounded(1);
     let request = SlateRequest { codec: Codec::H264, width, height, caption: None };
-    worker.request(request, move |made| reply_tx.send(made).expect("the test listens")).expect("accepted");
+    let at_hand = reply_tx.clone();
+    let send = move |made| reply_tx.send(made).expect("the test listens");
+    if let Some(clip) = worker.request(request, send).expect("accepted") {
+        at_hand.send(Ok(clip)).expect("there is room");
+    }
     reply
 }
 

@@ -75,16 +75,18 @@ impl Worker {
         Self { shared }
     }
 
-    pub(super) fn request(&self, request: SlateRequest, reply: Reply) -> Result<(), SlateError> {
+    pub(super) fn request(
+        &self,
+        request: SlateRequest,
+        reply: Reply,
+    ) -> Result<Option<Arc<SlateClip>>, SlateError> {
         let mut state = self.shared.lock();
         if let Some(clip) = state.cache.find(&request) {
-            drop(state);
-            reply(Ok(clip));
-        } else {
-            state.enqueue(&self.shared.limits, request, reply)?;
-            self.shared.changed.notify_one();
+            return Ok(Some(clip));
         }
-        Ok(())
+        state.enqueue(&self.shared.limits, request, reply)?;
+        self.shared.changed.notify_one();
+        Ok(None)
     }
 }
 

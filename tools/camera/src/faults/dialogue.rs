@@ -367,7 +367,10 @@ impl Endless {
 }
 
 /// A positive number of seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// A sentence for who typed it.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
     match Duration::try_from_secs_f64(number) {
         Ok(duration) if !duration.is_zero() && number < 1e9 => Ok(duration),

@@ -196,15 +196,6 @@ fn an_error_of_a_pipeline_is_told_and_does_not_hang() {
 }
 
 #[test]
-fn splits_at_short_and_long_start_codes() {
-    let unit = Bytes::from_static(b"\0\0\0\x01\x67\x01\0\0\x01\x68\x02\0\0\0\x01\x65\x88\0");
-    let nals: Vec<Bytes> = split(&unit).map(|nal| nal.to_contiguous()).collect();
-    assert_eq!(nals, [&b"\x67\x01"[..], b"\x68\x02", b"\x65\x88"]);
-    assert_eq!(split(&Bytes::new()).count(), 0);
-    assert_eq!(split(&Bytes::from_static(b"\0\0\x01\0\0\x01")).count(), 0);
-}
-
-#[test]
 fn what_is_no_slate_is_refused() {
     let good = make(&request(Codec::H264, 64, 64)).expect("made");
     let wanted = request(Codec::H264, 64, 64);
